@@ -1,0 +1,1 @@
+"""Raw files -> tensors. Nothing here knows a network."""

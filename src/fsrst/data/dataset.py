@@ -1,0 +1,302 @@
+"""Prepared data sets -> batches ``{lr, refs, present, hr}``, decoded once.
+
+Which samples a batch holds and how they are augmented is a pure function of (seed, position in the
+run). So a resumed run continues bit for bit, and two processes that halve a batch see what one saw.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from threading import Event, Thread
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from PIL import Image
+from torch import Tensor
+
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest, Sample, by_identity
+from fsrst.errors import FsrstError
+from fsrst.files import written_whole
+from fsrst.image import Pixels, read_image, to_planes
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training sample. The zeros and False of the default change nothing."""
+
+    flip: bool = False  # left-right, the same for target and references
+    quarter_turns: bool = False  # up-down flips and quarter turns too, the same for all (the paper)
+    degrees: float = 0.0  # shared rotation, +- [degrees]
+    translate: float = 0.0  # shared shift, +- [fraction of the size]
+    zoom: float = 0.0  # shared scale, 1 +- zoom
+    refs_degrees: float = 0.0  # the same three again, independently for every reference
+    refs_translate: float = 0.0
+    refs_zoom: float = 0.0
+    refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
+    reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
+    wrong_person: float = 0.0  # probability that all references show somebody else
+
+
+class Store:
+    """All pictures of some samples as one uint8 array (M, size, size, 3), decoded once.
+
+    The array is a memory-mapped file ``pixels-<hash>.npy`` beside the manifest, made at the first
+    use; when that folder cannot be written, it is kept in memory.
+    """
+
+    def __init__(self, manifest: Manifest, samples: Sequence[Sample]) -> None:
+        files = sorted({file for s in samples for file in (s.target, *s.references)})
+        self.row = {file: i for i, file in enumerate(files)}
+        key = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
+        path = manifest.root / f"pixels-{key}.npy"
+        size = int(manifest.info["size"])
+        newest = max((manifest.root / file).stat().st_mtime for file in files)
+        if not path.is_file() or path.stat().st_mtime < newest:
+            pixels = np.empty((len(files), size, size, 3), np.uint8)
+            for i, file in enumerate(files):
+                picture = read_image(manifest.root / file)
+                if picture.shape != pixels.shape[1:]:
+                    raise FsrstError(
+                        f"{manifest.root / file} is {picture.shape[1]}x{picture.shape[0]} px,"
+                        f" dataset.json says {size}; prepare again"
+                    )
+                pixels[i] = picture
+            if not os.access(manifest.root, os.W_OK):
+                self.pixels = pixels
+                return
+            with written_whole(path) as temporary:
+                np.save(temporary, pixels)
+        self.pixels = np.load(path, mmap_mode="r")
+
+    def __getitem__(self, file: str) -> Pixels:
+        picture: Pixels = self.pixels[self.row[file]]
+        return picture
+
+
+class TrainingSet:
+    """Samples of several prepared sets as batches.
+
+    Parameters
+    ----------
+    manifests, split
+        Where the samples come from; all of one picture size.
+    scale, n_references
+        Enlargement, and references per sample: drawn at random from those the sample lists, with
+        gaps marked in ``present`` when it lists fewer.
+    holdout_identities
+        So many identities per set, drawn by ``seed``, are kept out and given by ``holdout``.
+    """
+
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        split: str,
+        *,
+        scale: int,
+        n_references: int,
+        augmentation: Augmentation,
+        seed: int,
+        holdout_identities: int = 0,
+    ) -> None:
+        sizes = {int(manifest.info["size"]) for manifest in manifests}
+        if len(sizes) != 1:
+            raise FsrstError(f"data sets of one picture size are needed, these have {sorted(sizes)}")
+        self.size = sizes.pop()
+        self.scale = scale
+        self.n_references = n_references
+        self.augmentation = augmentation
+        self.seed = seed
+        self.samples: list[tuple[Store, Sample]] = []
+        self.holdout: list[tuple[Store, Sample]] = []
+        for manifest in manifests:
+            members = manifest.split(split)
+            store = Store(manifest, members)
+            groups = by_identity(members)
+            if holdout_identities >= len(groups):
+                raise FsrstError(
+                    f"{manifest.root}: holdout_identities {holdout_identities} leaves none of"
+                    f" {len(groups)} identities to train on"
+                )
+            names = np.random.default_rng([seed, 7]).permutation(list(groups))
+            kept_out = set(names[:holdout_identities])
+            for sample in members:
+                group = self.holdout if sample.identity in kept_out else self.samples
+                group.append((store, sample))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.samples))
+
+    def batch(self, start: int, count: int) -> Batch:
+        """Samples ``start`` to ``start + count`` of the endless, shuffled run.
+
+        ``lr (B, 3, h, w)``, ``refs (B, N, 3, s*h, s*w)``, ``present (B, N)``, ``hr (B, 3, s*h, s*w)``.
+        """
+        items = []
+        for position in range(start, start + count):
+            epoch, within = divmod(position, len(self.samples))
+            store, sample = self.samples[self._permutation_of(epoch)[within]]
+            rng = np.random.default_rng([self.seed, 2, position])
+            items.append(self._item(store, sample, rng))
+        return _stack(items)
+
+    def _permutation_of(self, epoch: int) -> np.ndarray:
+        cached = getattr(self, "_cached", None)
+        if cached is None or cached[0] != epoch:
+            cached = self._cached = (epoch, self._permutation(epoch))
+        order: np.ndarray = cached[1]
+        return order
+
+    def holdout_batches(self, batch_size: int, limit: int) -> Iterator[Batch]:
+        """At most ``limit`` samples that are never trained on, spread evenly, without augmentation."""
+        step = max(1, len(self.holdout) // max(1, limit))
+        chosen = self.holdout[::step][:limit]
+        for start in range(0, len(chosen), batch_size):
+            yield _stack(
+                [
+                    self._tensors(
+                        store[sample.target],
+                        [store[file] for file in sample.references[: self.n_references]],
+                    )
+                    for store, sample in chosen[start : start + batch_size]
+                ]
+            )
+
+    def _item(self, store: Store, sample: Sample, rng: Generator) -> Batch:
+        options = self.augmentation
+        shown_store, shown = store, sample
+        if rng.random() < options.wrong_person:
+            shown_store, shown = self.samples[rng.integers(len(self.samples))]
+        pool = shown.references
+        if shown.identity != sample.identity:
+            pool = (shown.target, *pool)
+        count = min(self.n_references, len(pool))
+        if rng.random() < options.reference_dropout:
+            count = int(rng.integers(count)) if count else 0
+        chosen = rng.permutation(len(pool))[:count]
+
+        shared = _draw_affine(rng, options.degrees, options.translate, options.zoom)
+        hr = _affine(store[sample.target], shared)
+        refs = []
+        for i in chosen:
+            own = _draw_affine(
+                rng, options.refs_degrees, options.refs_translate, options.refs_zoom
+            )
+            reference = _affine(shown_store[pool[i]], _compose(shared, own))
+            refs.append(_light(reference, rng, options.refs_light))
+        if options.flip and rng.random() < 0.5:
+            hr, refs = hr[:, ::-1], [ref[:, ::-1] for ref in refs]
+        if options.quarter_turns:
+            turns = int(rng.integers(4))
+            hr, refs = np.rot90(hr, turns), [np.rot90(ref, turns) for ref in refs]
+        return self._tensors(hr, refs)
+
+    def _tensors(self, hr: Pixels, refs: Sequence[Pixels]) -> Batch:
+        hr = np.ascontiguousarray(hr)
+        all_refs = np.zeros((self.n_references, 3, self.size, self.size), np.float32)
+        present = np.zeros(self.n_references, np.float32)
+        for i, ref in enumerate(refs):
+            all_refs[i], present[i] = to_planes(ref), 1
+        return {
+            "lr": torch.from_numpy(to_planes(degrade(hr, self.scale))),
+            "refs": torch.from_numpy(all_refs),
+            "present": torch.from_numpy(present),
+            "hr": torch.from_numpy(to_planes(hr)),
+        }
+
+
+def prefetched(dataset: TrainingSet, spans: Iterator[tuple[int, int]]) -> Iterator[Batch]:
+    """Batches of the given (start, count) spans, two made ahead in a thread.
+
+    Decoding and resampling release the interpreter, so the network and the loader share the cores.
+    """
+    queue: Queue[Batch | BaseException | None] = Queue(maxsize=2)
+    stop = Event()
+
+    def produce() -> None:
+        try:
+            for start, count in spans:
+                if stop.is_set():
+                    return
+                queue.put(dataset.batch(start, count))
+            queue.put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            queue.put(error)
+
+    thread = Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        while (batch := queue.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            yield batch
+    finally:
+        stop.set()
+        while thread.is_alive():  # unblock a producer that waits for room
+            while not queue.empty():
+                queue.get_nowait()
+            thread.join(timeout=0.05)
+
+
+def _stack(items: Sequence[Batch]) -> Batch:
+    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+
+
+Matrix = np.ndarray  # (3, 3), output pixel -> input pixel, about the picture's centre
+
+
+def _draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) -> Matrix | None:
+    if degrees == translate == zoom == 0:
+        return None
+    angle = np.deg2rad(rng.uniform(-degrees, degrees))
+    factor = rng.uniform(1 - zoom, 1 + zoom)
+    shift = rng.uniform(-translate, translate, 2)
+    cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
+    return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
+
+
+def _compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return second @ first
+
+
+def _affine(picture: Pixels, matrix: Matrix | None) -> Pixels:
+    """Pillow's bicubic, outside mirrored; ``matrix`` has shifts in fractions of the size."""
+    if matrix is None:
+        return picture
+    size = picture.shape[0]
+    pad = size // 8  # enough for the small motions that augmentation asks for
+    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    inner = size / 2
+    linear, shift = matrix[:2, :2], matrix[:2, 2] * size
+    offset = inner - linear @ (inner, inner) + shift + pad
+    coefficients = (*linear[0], offset[0], *linear[1], offset[1])
+    moved = Image.fromarray(padded).transform(
+        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+    )
+    return np.asarray(moved)
+
+
+def _light(picture: Pixels, rng: Generator, amount: float) -> Pixels:
+    if amount == 0:
+        return picture
+    gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)
+    table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
+    return np.rint(table).astype(np.uint8)[picture]
+
+
+def open_sets(roots: Sequence[str | Path]) -> list[Manifest]:
+    """``load_manifest`` of each."""
+    from fsrst.data.manifest import load_manifest
+
+    return [load_manifest(root) for root in roots]

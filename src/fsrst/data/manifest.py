@@ -1,0 +1,193 @@
+"""A prepared data set: pictures of one size, and a manifest that says who is in them.
+
+On disk::
+
+    <root>/manifest.jsonl    one Sample per line
+    <root>/dataset.json      name, size [px], split counts, how it was made
+    <root>/images/...        8-bit PNG, all size x size
+
+No identity may be in two splits: a network that has seen the person would be scored too well.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fsrst.errors import FsrstError
+from fsrst.files import write_json, write_text
+
+MANIFEST = "manifest.jsonl"
+DATASET = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One target picture and pictures of the same person, best first.
+
+    ``references`` may hold more than are used: scoring takes the first n, training draws n of them.
+    Paths are relative to the data set's root, with forward slashes.
+    """
+
+    id: str  # unique in the data set, fit for a file name
+    identity: str
+    split: str
+    target: str
+    references: tuple[str, ...]
+    source: str  # where the target came from: file, or clip and frame
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All samples under ``root``; ``info`` is the content of dataset.json."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    info: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.info.get("name", self.root.name))
+
+    @cached_property
+    def hash(self) -> str:
+        """First 16 hex digits of the SHA-256 of the samples: names the exact set in results."""
+        text = "\n".join(_to_line(sample) for sample in self.samples)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def split(self, name: str) -> list[Sample]:
+        """Samples of one split, in order.
+
+        Raises
+        ------
+        FsrstError
+            If there is none.
+        """
+        found = [sample for sample in self.samples if sample.split == name]
+        if not found:
+            have = ", ".join(sorted({sample.split for sample in self.samples})) or "none"
+            raise FsrstError(f"{self.root} has no split {name!r}; it has: {have}")
+        return found
+
+
+def _to_line(sample: Sample) -> str:
+    return json.dumps(dataclasses.asdict(sample), ensure_ascii=False, sort_keys=True)
+
+
+def check(root: Path, samples: Sequence[Sample]) -> None:
+    """Refuse identity leaks, samples without identity, double ids and missing files.
+
+    Raises
+    ------
+    FsrstError
+        That names the first offender.
+    """
+    split_of: dict[str, str] = {}
+    seen: set[str] = set()
+    files: set[str] = set()
+    for sample in samples:
+        if not sample.identity.strip():
+            raise FsrstError(f"{root}: sample {sample.id!r} has an empty identity")
+        if sample.id in seen:
+            raise FsrstError(f"{root}: sample id {sample.id!r} occurs twice")
+        seen.add(sample.id)
+        first = split_of.setdefault(sample.identity, sample.split)
+        if first != sample.split:
+            raise FsrstError(
+                f"{root}: identity {sample.identity!r} is in split {first!r} and in"
+                f" {sample.split!r}; a person may be in one split only"
+            )
+        files.update((sample.target, *sample.references))
+    for file in sorted(files):
+        if not (root / file).is_file():
+            raise FsrstError(f"{root}: {file} is in the manifest but not on disk; prepare again")
+
+
+def load_manifest(root: str | Path) -> Manifest:
+    """Read and check a prepared data set.
+
+    Raises
+    ------
+    FsrstError
+        If it is missing, damaged, or fails ``check``.
+    """
+    root = Path(root)
+    path = root / MANIFEST
+    if not path.is_file():
+        raise FsrstError(f"no {MANIFEST} in {root}; make one with `fsrst prepare ...`")
+    samples = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            fields = json.loads(line)
+            fields["references"] = tuple(fields["references"])
+            samples.append(Sample(**fields))
+        except (ValueError, TypeError, KeyError) as error:
+            raise FsrstError(f"{path}, line {number}: not a sample ({error})") from error
+    try:
+        info = json.loads((root / DATASET).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FsrstError(f"{root / DATASET} is missing or damaged; prepare again") from error
+    check(root, samples)
+    return Manifest(root, tuple(samples), info)
+
+
+def write_manifest(
+    root: str | Path, samples: Iterable[Sample], info: dict[str, Any], *, split: str | None = None
+) -> Manifest:
+    """Check and write a prepared data set; counts per split are added to ``info``.
+
+    With ``split``, only that split is replaced and the others of an existing set stay.
+    """
+    root = Path(root)
+    kept: list[Sample] = []
+    if split is not None and (root / MANIFEST).is_file():
+        before = load_manifest(root)
+        if before.info.get("size") != info.get("size"):
+            raise FsrstError(
+                f"{root} holds pictures of {before.info.get('size')} px, not {info.get('size')};"
+                " choose another folder"
+            )
+        kept = [sample for sample in before.samples if sample.split != split]
+        info = {**info, "made_by": {**before.info.get("made_by", {}), **info.get("made_by", {})}}
+    merged = sorted([*kept, *samples], key=lambda sample: (sample.split, sample.id))
+    check(root, merged)
+    counts: dict[str, dict[str, int]] = {}
+    for name in sorted({sample.split for sample in merged}):
+        members = [sample for sample in merged if sample.split == name]
+        counts[name] = {
+            "samples": len(members),
+            "identities": len({sample.identity for sample in members}),
+        }
+    manifest = Manifest(root, tuple(merged), {**info, "counts": counts})
+    write_json(root / DATASET, manifest.info)
+    write_text(root / MANIFEST, "".join(_to_line(sample) + "\n" for sample in merged))
+    return manifest
+
+
+def by_identity(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples grouped by identity, identities sorted."""
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        groups[sample.identity].append(sample)
+    return dict(sorted(groups.items()))
+
+
+def wrong_person(samples: Sequence[Sample], sample: Sample) -> Sample:
+    """The sample whose pictures serve as references of a wrong person: the first of the next
+    identity, in sorted order and around the end. Same list, same answer.
+
+    Raises
+    ------
+    FsrstError
+        If the list holds one identity only.
+    """
+    groups = by_identity(samples)
+    names = list(groups)
+    if len(names) < 2:
+        raise FsrstError("references of a wrong person need at least two identities in the split")
+    return groups[names[(names.index(sample.identity) + 1) % len(names)]][0]

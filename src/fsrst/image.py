@@ -1,0 +1,151 @@
+"""The pixel contract: how pictures enter and leave, and the only resampling that scores rest on.
+
+A picture is ``uint8 (H, W, 3)``, sRGB. A tensor is ``float32`` in [0, 1]. Between the two lies a
+division by 255 and, on the way back, clamping and rounding to nearest (halves to even).
+
+References: ITU-R BT.601 full range luma (the Y of JPEG's YCbCr); Pillow's bicubic is antialiased
+with a = -0.5, as the paper's low-resolution inputs were made.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from fsrst.errors import FsrstError
+from fsrst.files import written_whole
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+
+
+def read_image(path: str | Path) -> Pixels:
+    """Read any common picture as uint8 (H, W, 3) sRGB.
+
+    EXIF orientation is applied; transparency is laid on white; grey, palette and CMYK pictures
+    become RGB; 16-bit values are divided by 257 and rounded.
+
+    Raises
+    ------
+    FsrstError
+        If the file is missing, empty, a folder, not a picture, truncated or over 100 megapixels.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise FsrstError(f"cannot read {path}: it is a folder, a picture was expected")
+    if not path.exists():
+        raise FsrstError(f"cannot read {path}: no such file")
+    if path.stat().st_size == 0:
+        raise FsrstError(f"cannot read {path}: the file is empty (0 bytes)")
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise FsrstError(
+                    f"cannot read {path}: {picture.width}x{picture.height} is over 100 megapixels;"
+                    " crop it first"
+                )
+            picture.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+    except UnidentifiedImageError as error:
+        raise FsrstError(
+            f"cannot read {path}: not a picture; expected one of {', '.join(IMAGE_SUFFIXES)}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise FsrstError(f"cannot read {path}: over 100 megapixels; crop it first") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+        raise FsrstError(f"cannot read {path}: damaged or truncated picture ({error})") from error
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        values = np.asarray(picture).astype(np.float64)
+        if picture.mode == "F":  # a float TIFF is taken as [0, 1]
+            values = values * 65535
+        grey = np.rint(np.clip(values, 0, 65535) / 257).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.convert("RGB")
+
+
+def write_image(
+    path: str | Path, pixels: Pixels, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write uint8 (H, W, 3) by the suffix of ``path``; ``notes`` become PNG text entries.
+
+    Raises
+    ------
+    FsrstError
+        If the suffix is not a picture's or the place cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise FsrstError(
+            f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'!s};"
+            " use .png (lossless) or .jpg"
+        )
+    with written_whole(path) as temporary:
+        picture = Image.fromarray(pixels)
+        if path.suffix.lower() == ".png":
+            info = PngImagePlugin.PngInfo()
+            for key, text in (notes or {}).items():
+                info.add_text(key, text)
+            picture.save(temporary, pnginfo=info)
+        elif path.suffix.lower() in (".jpg", ".jpeg"):
+            picture.save(temporary, quality=95, subsampling=0)
+        else:
+            picture.save(temporary)
+
+
+def to_float(pixels: Pixels) -> Floats:
+    """uint8 (..., 3) -> float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def to_uint8(values: NDArray[np.floating]) -> Pixels:
+    """Clamp to [0, 1], scale by 255, round to nearest -> uint8. NaN becomes 0."""
+    return np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def to_planes(pixels: Pixels) -> Floats:
+    """uint8 (H, W, 3) -> float32 (3, H, W) in [0, 1], contiguous."""
+    return np.ascontiguousarray(to_float(pixels).transpose(2, 0, 1))
+
+
+def from_planes(planes: NDArray[np.floating]) -> Pixels:
+    """float (3, H, W) -> uint8 (H, W, 3): clamped and rounded."""
+    return to_uint8(planes.transpose(1, 2, 0))
+
+
+def luma(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """BT.601 full-range luma of (..., 3), same range and dtype as the input's."""
+    weights = np.asarray(LUMA_WEIGHTS, dtype=values.dtype)
+    return values @ weights  # type: ignore[no-any-return]
+
+
+def resize_bicubic(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Pillow's antialiased bicubic (a = -0.5) on 8-bit values: uint8 in, uint8 out."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def crop_to(pixels: Pixels, width: int, height: int) -> Pixels:
+    """The rule for pictures of another size or aspect: largest centred crop of the wanted aspect,
+    then Pillow's bicubic to ``width x height`` [px]."""
+    have_height, have_width = pixels.shape[:2]
+    scale = min(have_width / width, have_height / height)
+    crop_width = max(1, min(have_width, round(width * scale)))
+    crop_height = max(1, min(have_height, round(height * scale)))
+    left = (have_width - crop_width) // 2
+    top = (have_height - crop_height) // 2
+    crop = pixels[top : top + crop_height, left : left + crop_width]
+    return resize_bicubic(np.ascontiguousarray(crop), width, height)

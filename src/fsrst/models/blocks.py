@@ -1,0 +1,58 @@
+"""The convolutional pieces: residual block, feature extractor, output constructor (Section 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FEATURES = 3  # channels of every feature map that is aligned and aggregated
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation block without normalisation: x + conv(relu(conv(relu(x))))."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(torch.relu(self.conv1(torch.relu(x))))
+
+
+def residual_trunk(inputs: int, width: int, blocks: int, outputs: int, *, bias: bool) -> nn.Sequential:
+    """conv3x3, ``blocks`` residual blocks, conv3x3 (its bias as given); no long skip."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=1),
+        *(ResidualBlock(width) for _ in range(blocks)),
+        nn.Conv2d(width, outputs, 3, padding=1, bias=bias),
+    )
+
+
+class FeatureExtractor(nn.Module):
+    """(B, inputs, h, w) -> (B, 3, h, w): five residual blocks. One for L, one for all references."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.trunk = residual_trunk(inputs, width, 5, FEATURES, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.trunk(x)
+        return features
+
+
+class OutputConstructor(nn.Module):
+    """The residual of eq. 12: (B, 3, h, w) -> (B, 3, s*h, s*w).
+
+    Twenty residual blocks at low resolution, pixel-shuffle by ``scale``, then a conv3x3 on the
+    high-resolution grid.
+    """
+
+    def __init__(self, width: int, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.trunk = residual_trunk(FEATURES, width, 20, 3 * scale**2, bias=False)
+        self.last = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        residual: Tensor = self.last(F.pixel_shuffle(self.trunk(fused), self.scale))
+        return residual

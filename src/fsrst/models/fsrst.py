@@ -1,0 +1,61 @@
+"""FSRST (ACCV 2024), Figure 1: the paper's network in its two sizes.
+
+    L  -> FeatureExtractor ---------------+-> Localisation -> warp -> aggregate -> constructor -> + -> S
+    R_i -> luma -> unshuffle -> FeatureExtractor -+              bicubic(L) ----------------------^
+
+Jois, DiLillo, Storer: "Reference-Based Face Super-Resolution Using the Spatial Transformer".
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fsrst.image import LUMA_WEIGHTS
+from fsrst.models.aggregation import aggregate
+from fsrst.models.alignment import SpatialTransformer
+from fsrst.models.blocks import FeatureExtractor, OutputConstructor
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+
+LR_SIZES = {4: 32, 8: 16}  # scale -> side of the input [px]; the output is 128 either way
+
+
+class FSRST(ReferenceSR):
+    """The paper's network: ``width`` 64 is FSRST, 32 is FSRST-small; ``scale`` 4 or 8."""
+
+    def __init__(self, *, name: str, width: int, scale: int = 4) -> None:
+        super().__init__()
+        if scale not in LR_SIZES:
+            raise ValueError(f"{name} comes at scale 4 (32 px input) or 8 (16 px), not {scale}")
+        self.name = name
+        self.options = {"scale": scale}
+        self.scale = scale
+        self.lr_size = LR_SIZES[scale]
+        self.extractor_lr = FeatureExtractor(3, width)
+        self.extractor_refs = FeatureExtractor(scale**2, width)
+        self.alignment = SpatialTransformer(self.lr_size)
+        self.constructor = OutputConstructor(width, scale)
+
+    def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
+        """``refs`` (B, N, 3, s*h, s*w) -> (features (B, N, 3, h, w), present (B, N))."""
+        b, n, _, height, width = refs.shape
+        if present is None:
+            present = refs.new_ones(b, n)
+        if n == 0:
+            return refs.new_zeros(b, 0, 3, height // self.scale, width // self.scale), present
+        red, green, blue = LUMA_WEIGHTS
+        luma = refs[:, :, 0] * red + refs[:, :, 1] * green + refs[:, :, 2] * blue
+        unshuffled = F.pixel_unshuffle(luma.view(b * n, 1, height, width), self.scale)
+        features = self.extractor_refs(unshuffled)  # (B*N, 3, h, w)
+        return features.view(b, n, *features.shape[1:]), present
+
+    def upscale(self, lr: Tensor, state: State) -> Tensor:
+        """``lr`` (B, 3, h, w), state of ``encode`` -> ``sr`` (B, 3, s*h, s*w), unclamped."""
+        self.check_lr(lr)
+        features_refs, present = state  # (B, N, 3, h, w), (B, N)
+        features_lr = self.extractor_lr(lr)  # (B, 3, h, w)
+        fused = features_lr.float()
+        if features_refs.shape[1] > 0:
+            aligned = self.alignment(features_lr, features_refs)  # (B, N, 3, h, w)
+            fused = aggregate(features_lr, aligned, present)  # (B, 3, h, w)
+        residual = self.constructor(fused)  # (B, 3, s*h, s*w)
+        return bicubic_skip(lr.float(), self.scale) + residual.to(torch.float32)  # eq. 12

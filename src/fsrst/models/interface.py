@@ -1,0 +1,71 @@
+"""What every network of this project is: references are encoded once, frames are upscaled often.
+
+Tensor contract: ``lr (B, 3, h, w)``, ``refs (B, N, 3, s*h, s*w)``, ``present (B, N)``,
+``sr (B, 3, s*h, s*w)``; float32 sRGB in [0, 1]; N >= 0 and free per call. Networks return unclamped
+values: clamping inside a training graph kills gradients at saturated pixels.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fsrst.errors import FsrstError
+
+State = tuple[Tensor, ...]
+
+
+class ReferenceSR(nn.Module, ABC):
+    """A reference-based super-resolution network.
+
+    Attributes
+    ----------
+    name, options
+        What ``fsrst.models.build`` needs to make the same network again.
+    scale
+        Enlargement s.
+    lr_size
+        Side of the only square input the network takes [px], or None when it takes any size.
+    """
+
+    name: str
+    options: dict[str, Any]
+    scale: int
+    lr_size: int | None
+
+    @abstractmethod
+    def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
+        """Everything that depends on the references alone.
+
+        ``refs`` (B, N, 3, s*h, s*w); ``present`` (B, N) of 0 and 1 marks which are real, None means
+        all. A call keeps its references for minutes: this runs once, ``upscale`` for every frame.
+        The state is a tuple of tensors that goes in and out explicitly, so that one signature
+        serves torch, ONNX and OpenVINO.
+        """
+
+    @abstractmethod
+    def upscale(self, lr: Tensor, state: State) -> Tensor:
+        """``lr`` (B, 3, h, w) and a state of the same batch -> ``sr`` (B, 3, s*h, s*w), unclamped."""
+
+    def forward(self, lr: Tensor, refs: Tensor, present: Tensor | None = None) -> Tensor:
+        """``encode`` then ``upscale``."""
+        return self.upscale(lr, self.encode(refs, present))
+
+    def check_lr(self, lr: Tensor) -> None:
+        """Refuse an input of another size than the network's, in one line."""
+        height, width = lr.shape[-2:]
+        if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
+            raise FsrstError(
+                f"{self.name} at {self.scale}x takes {self.lr_size}x{self.lr_size} inputs,"
+                f" got {width}x{height}; resize the input first"
+            )
+
+
+def bicubic_skip(lr: Tensor, scale: int) -> Tensor:
+    """The bicubic image of eq. 12, clamped to [0, 1]: the framework's kernel, a = -0.75.
+
+    ``lr`` (B, 3, h, w) -> (B, 3, s*h, s*w). It depends on the input alone, so clamping it costs no
+    gradient; the sum of eq. 12 stays unclamped.
+    """
+    return F.interpolate(lr, scale_factor=scale, mode="bicubic", align_corners=False).clamp(0, 1)

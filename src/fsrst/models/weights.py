@@ -1,0 +1,178 @@
+"""The only place where weights are read and written: safetensors with a header.
+
+A file rebuilds its network by itself: the header names the model and its options, and says which
+run made the numbers. Shipped files hold float16 values; they are float32 again when loaded.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fsrst.errors import FsrstError
+from fsrst.files import written_whole
+from fsrst.models import ReferenceSR, build
+
+HEADER_KEY = "fsrst"
+FORMAT = 1
+
+
+def save_weights(
+    path: str | Path, model: ReferenceSR, header: dict[str, Any] | None = None, *, half: bool = False
+) -> None:
+    """Write ``model`` to ``path``, whole or not at all; ``half`` stores float16.
+
+    ``header`` may say anything about the run (``training``, ``scores``); format, model, options and
+    parameter count are added here.
+    """
+    full_header = {
+        **(header or {}),
+        "format": FORMAT,
+        "model": model.name,
+        "options": model.options,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in model.state_dict().items()
+    }
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(full_header)})
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The header alone, without loading tensors.
+
+    Raises
+    ------
+    FsrstError
+        If the file is missing, damaged or was not written by ``save_weights``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FsrstError(f"no weights at {path}: expected a .safetensors file of fsrst")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FsrstError(f"{path} is not a readable safetensors file: {error}") from error
+    if HEADER_KEY not in metadata:
+        raise FsrstError(
+            f"{path} has no fsrst header; authors' checkpoints go through `fsrst convert` first"
+        )
+    header: dict[str, Any] = json.loads(metadata[HEADER_KEY])
+    if header.get("format") != FORMAT:
+        raise FsrstError(
+            f"{path} has weights format {header.get('format')}, this version reads {FORMAT};"
+            " use the fsrst version that wrote it"
+        )
+    return header
+
+
+def load_weights(path: str | Path) -> tuple[ReferenceSR, dict[str, Any]]:
+    """Rebuild the network of a weights file: (model in evaluation mode, header).
+
+    Raises
+    ------
+    FsrstError
+        As ``read_header``, and if the tensors do not fit the model that the header names.
+    """
+    header = read_header(path)
+    model = build(header["model"], **header["options"])
+    try:
+        with safe_open(Path(path), framework="pt") as file:
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
+        model.load_state_dict(tensors)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FsrstError(f"{path} does not hold a whole {header['model']}: {reason}") from error
+    return model.eval(), header
+
+
+def weights_hash(path: str | Path) -> str:
+    """First 16 hex digits of the file's SHA-256: names a set of weights in results and pictures."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+# --- checkpoints of the paper authors' training script --------------------------------------------
+
+AUTHOR_PREFIXES = {  # their state-dict prefix -> our submodule
+    "feature_extraction_lq.model.": "extractor_lr.trunk",
+    "feature_extraction_ref.model.": "extractor_refs.trunk",
+    "feature_align.conv.": "alignment.localisation",
+    "feature_align.fc.": "alignment.localisation",
+    "reconstruction.model.": "constructor.trunk",
+    "last.": "constructor.last",
+}
+
+
+def convert_author_checkpoint(path: str | Path, name: str) -> ReferenceSR:
+    """Read a state dict that the paper authors' script saved into our network ``name``.
+
+    Keys may start with ``module.`` (data-parallel training). Layers are matched by their order under
+    each prefix and by shape; the scale (4 or 8) is read from the reference extractor's input.
+
+    Raises
+    ------
+    FsrstError
+        If the file is not such a state dict, or holds a network of another size.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FsrstError(f"no checkpoint at {path}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FsrstError(f"{path} is not a torch state dict: {reason}") from error
+    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise FsrstError(
+            f"{path} is not a bare state dict of tensors (an optimizer's file?); expected the"
+            " authors' <epoch>_mdl.pth or best_mdl.pth"
+        )
+    theirs = {key.removeprefix("module."): value for key, value in loaded.items()}
+    unknown = [key for key in theirs if not key.startswith(tuple(AUTHOR_PREFIXES))]
+    missing = [prefix for prefix in AUTHOR_PREFIXES if not any(k.startswith(prefix) for k in theirs)]
+    if unknown or missing:
+        what = f"has unknown key {unknown[0]!r}" if unknown else f"has no key {missing[0]}*"
+        raise FsrstError(f"{path} {what}: not an FSRST of the paper's authors")
+
+    inputs = theirs[_in_order(theirs, "feature_extraction_ref.model.")[0]].shape[1]
+    scale = {16: 4, 64: 8}.get(inputs)
+    if scale is None:
+        raise FsrstError(f"{path} takes references of {inputs} channels; expected 16 (4x) or 64 (8x)")
+    model = build(name, scale=scale)
+    ours = model.state_dict()
+    for module in dict.fromkeys(AUTHOR_PREFIXES.values()):
+        prefixes = [prefix for prefix, target in AUTHOR_PREFIXES.items() if target == module]
+        sources = [key for prefix in prefixes for key in _in_order(theirs, prefix)]
+        targets = [key for key in ours if key.startswith(module + ".")]
+        shapes_theirs = [tuple(theirs[key].shape) for key in sources]
+        if shapes_theirs != [tuple(ours[key].shape) for key in targets]:
+            width = theirs[_in_order(theirs, "reconstruction.model.")[0]].shape[0]
+            right = {64: "fsrst", 32: "fsrst-small"}.get(width, "no model of the paper")
+            raise FsrstError(
+                f"{path} does not fit --model {name}: its blocks have {width} channels ({right})"
+                if right != name
+                else f"{path} does not fit --model {name}: other layers under {prefixes[0]}*"
+            )
+        for target, source in zip(targets, sources, strict=True):
+            ours[target] = theirs[source].float()
+    model.load_state_dict(ours)
+    return model.eval()
+
+
+def _in_order(state: dict[str, Tensor], prefix: str) -> list[str]:
+    """Keys under ``prefix``, layers by number, weight before bias."""
+
+    def order(key: str) -> tuple[list[int], bool]:
+        return [int(part) for part in re.findall(r"\d+", key)], key.endswith("bias")
+
+    return sorted((key for key in state if key.startswith(prefix)), key=order)
