@@ -6,7 +6,8 @@ an ellipsoid, so that turning it moves the nose more than the ears. Everything i
 canvas three times as large and averaged down, then lit. No learned part, no file, no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,7 +151,7 @@ def view_of(identity: int, view: int) -> View:
         yaw=dice.between(-0.3, 0.3),
         pitch=dice.between(-0.14, 0.14),
         roll=dice.between(-0.12, 0.12),
-        scale=dice.between(0.95, 1.07),
+        scale=dice.between(1.0, 1.14),
         shift=(dice.between(-0.025, 0.025), dice.between(-0.02, 0.02)),
         smile=smile,
         mouth_open=max(0.0, dice.between(-0.5, 1.0)) * (1.0 if smile > 0.2 else 0.5),
@@ -209,7 +210,7 @@ class Pen:
         self.view = view
         cos, sin = np.cos(view.roll), np.sin(view.roll)
         self._turn = np.array([[cos, sin], [-sin, cos]]) * view.scale * self.side
-        self._origin = (np.array([0.5, 0.505]) + view.shift) * self.side
+        self._origin = (np.array([0.5, 0.515]) + view.shift) * self.side
 
     def place(self, points: Points, lift: float = 0.0) -> Points:
         """Head coordinates (..., 2) -> canvas pixels; ``lift`` is the height above the head."""
@@ -258,31 +259,23 @@ class Pen:
             r = sizes[number]
             self._draw.ellipse((x - r, y - r, x + r, y + r), fill=colours[number % len(colours)])
 
-    def inside(self, outline: Points, lift: float = 0.0) -> "Window":
-        return Window(self, outline, lift)
-
-
-class Window:
-    """``with pen.inside(outline):`` paints only inside the outline (the white of an eye, cloth)."""
-
-    def __init__(self, pen: Pen, outline: Points, lift: float) -> None:
-        self._pen = pen
-        self._corners = pen.place(outline, lift)
-
-    def __enter__(self) -> Pen:
-        low = np.maximum(np.floor(self._corners.min(0)).astype(int) - 1, 0)
-        high = np.minimum(np.ceil(self._corners.max(0)).astype(int) + 2, self._pen.side)
-        high = np.maximum(high, low + 1)
-        self._box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-        self._before = self._pen.canvas.crop(self._box)
-        return self._pen
-
-    def __exit__(self, *_: object) -> None:
-        left, top, right, bottom = self._box
-        outside = Image.new("L", (right - left, bottom - top), 255)
-        corners = (self._corners - (left, top)).ravel().tolist()
-        ImageDraw.Draw(outside).polygon(corners, fill=0)
-        self._pen.canvas.paste(self._before, self._box, outside)
+    @contextmanager
+    def inside(self, outline: Points) -> Iterator[None]:
+        """Within ``with pen.inside(outline):`` paint only reaches the inside of the outline."""
+        corners = self.place(outline)
+        low = np.clip(np.floor(corners.min(0)), 0, self.side - 1)
+        high = np.clip(np.ceil(corners.max(0)) + 1, low + 1, self.side)
+        box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
+        whole, whole_draw, whole_origin = self.canvas, self._draw, self._origin
+        self.canvas = whole.crop(box)
+        self._draw, self._origin = ImageDraw.Draw(self.canvas), whole_origin - low
+        try:
+            yield
+        finally:
+            window = Image.new("L", self.canvas.size, 0)
+            ImageDraw.Draw(window).polygon((corners - low).ravel().tolist(), fill=255)
+            whole.paste(self.canvas, box, window)
+            self.canvas, self._draw, self._origin = whole, whole_draw, whole_origin
 
 
 def background(view: View, identity: int, side: int) -> Image.Image:
@@ -308,7 +301,7 @@ def lit(pixels: Pixels, mask: Pixels, person: Person, view: View) -> Pixels:
     size = pixels.shape[0]
     grid = ((np.arange(size) + 0.5) / size).astype(np.float32)
     x = (grid - 0.5 - view.shift[0]) / view.scale
-    y = (grid - 0.505 - view.shift[1]) / view.scale
+    y = (grid - 0.515 - view.shift[1]) / view.scale
     a, b, c = ELLIPSOID
     normal_x, normal_y = (x / a)[None, :] * 0.9, (y / b)[:, None] * 0.9
     length = np.sqrt(normal_x**2 + normal_y**2 + 1e-6)

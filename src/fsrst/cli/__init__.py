@@ -1,0 +1,125 @@
+"""The command line: parses, dispatches, and turns a user's mistake into one line and exit code 2.
+
+One file per group of commands. Nothing here computes, and nothing heavy (numpy, Pillow, torch, rich)
+is imported before a command runs: ``fsrst --help`` has to answer at once.
+
+Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from fsrst import __version__
+from fsrst.cli import demo, evaluate, models, prepare, train, upscale
+from fsrst.cli.output import INTERRUPTED, MISTAKE, complain, say
+from fsrst.errors import FsrstError
+
+app = typer.Typer(
+    name="fsrst",
+    help="Reference-based face super-resolution.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(upscale.upscale)
+app.command()(demo.demo)
+app.command()(models.info)
+app.command()(models.convert)
+app.command()(models.export)
+app.add_typer(prepare.app, name="prepare")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.report)
+
+# Which extra brings a package that is not there.
+EXTRAS = {
+    "torch": "train",
+    "safetensors": "train",
+    "lightning": "train",
+    "lightning_fabric": "train",
+    "pydantic": "train",
+    "yaml": "train",
+    "tensorboard": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+    "openvino": "openvino",
+    "nncf": "openvino",
+    "skimage": "scores",
+    "dlib": "scores",
+    "face_recognition_models": "scores",
+    "stlpips_pytorch": "scores",
+    "cv2": "faces",
+    "mtcnn": "faces",
+    "av": "video",
+}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"fsrst {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Reference-based face super-resolution: a small face becomes sharp with the help of other
+    pictures of the same person."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line -> exit code. Bugs keep their traceback."""
+    command = typer.main.get_command(app)
+    try:
+        # Not command.main(): it would print usage blocks and boxes where one line is wanted.
+        with command.make_context("fsrst", list(arguments)) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        return _misused(error)
+    except FsrstError as error:
+        return complain(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return complain(
+            f"this needs the package {package}, which is not installed;"
+            f" install it with: pip install 'fsrst[{EXTRAS[package]}]'"
+        )
+    except BrokenPipeError:  # `fsrst ... | head`: the reader has gone, there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return complain(f"{error.filename}: {error.strerror}")
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted")
+        return INTERRUPTED
+
+
+def _misused(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is not None and message == context.get_help():  # no arguments at all
+        say(message)
+        return MISTAKE
+    path = context.command_path if context is not None else "fsrst"
+    return complain(f"{message.rstrip('.')}; see {path} --help")
+
+
+def main() -> None:
+    """The entry point of the ``fsrst`` command."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,73 @@
+"""What the commands write: results to stdout, notes and progress to stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+MISTAKE = 2
+INTERRUPTED = 130
+SECONDS_BETWEEN_LINES = 5.0  # of progress, where there is no terminal
+
+Progress = Callable[[int, int, str], None]
+
+
+def say(text: str) -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def say_json(value: Any) -> None:
+    """The result as JSON, on stdout."""
+    say(json.dumps(value, indent=2))
+
+
+def note(text: str) -> None:
+    """A remark that is not the result, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
+def complain(text: str) -> int:
+    """One line about a mistake, on stderr -> the exit code."""
+    note("fsrst: " + " ".join(text.splitlines()))
+    return MISTAKE
+
+
+@contextmanager
+def progress_shown() -> Iterator[Progress]:
+    """Yield ``progress(done, total, what)``: a bar in a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        yield _plain_lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=what
+        )
+
+
+def _plain_lines() -> Progress:
+    last = time.monotonic()
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            note(f"{done}/{total} {what}")
+
+    return progress

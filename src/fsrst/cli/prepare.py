@@ -1,0 +1,118 @@
+"""``fsrst prepare``: raw pictures and clips -> a data set with a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fsrst.cli.output import progress_shown, say
+
+if TYPE_CHECKING:
+    from fsrst.data.manifest import Manifest
+
+app = typer.Typer(
+    help="Make a data set with a manifest: from folders, the authors' layout, clips, drawn faces.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The data set; another split is added.")]
+Split = Annotated[str, typer.Option(help="Name of the split, such as train or val.")]
+Size = Annotated[int, typer.Option(min=16, help="Side of the target pictures [px].")]
+References = Annotated[int, typer.Option(min=0, help="References kept for each target.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random choices.")]
+
+
+@app.command()
+def folder(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folders, one per identity.")],
+    out: Out,
+    split: Split,
+    size: Size = 128,
+    crop: Annotated[
+        float, typer.Option(help="Part of the shorter side that the centred square keeps.")
+    ] = 1.0,
+    references: References = 3,
+    samples_per_identity: Annotated[
+        int | None, typer.Option(min=1, help="At most so many targets of one person.")
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option(help="Put before identities, so that several sources can share a set.")
+    ] = "",
+    seed: Seed = 13,
+) -> None:
+    """Pictures sorted by person: SRC/<identity>/<picture>."""
+    from fsrst.data.prepare.folder import prepare_folder
+
+    with progress_shown() as progress:
+        manifest = prepare_folder(
+            source,
+            out,
+            split=split,
+            size=size,
+            crop=crop,
+            references=references,
+            samples_per_identity=samples_per_identity,
+            seed=seed,
+            prefix=prefix,
+            progress=progress,
+        )
+    _tell(manifest, split)
+
+
+@app.command()
+def author(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder with hr/ and rf/.")],
+    out: Out,
+    split: Split,
+    size: Size = 128,
+) -> None:
+    """The paper authors' layout: SRC/hr/<name>.png, SRC/rf/<name>/{1,2,3}.png."""
+    from fsrst.data.prepare.author_layout import prepare_author_layout
+
+    with progress_shown() as progress:
+        manifest = prepare_author_layout(source, out, split=split, size=size, progress=progress)
+    _tell(manifest, split)
+
+
+@app.command()
+def video(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folders of clips, per person.")],
+    out: Out,
+    split: Split,
+    size: Size = 128,
+) -> None:
+    """Talking heads: SRC/<person>/<clip>; references and targets by the paper's rule for DFD."""
+    from fsrst.data.prepare.video import prepare_video
+
+    with progress_shown() as progress:
+        manifest = prepare_video(source, out, split=split, size=size, progress=progress)
+    _tell(manifest, split)
+
+
+@app.command()
+def synthetic(
+    out: Out,
+    identities: Annotated[int, typer.Option(min=2, help="Number of drawn people.")] = 64,
+    views: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 8,
+    size: Size = 128,
+    val: Annotated[int, typer.Option(min=0, help="So many of the people are split val.")] = 8,
+    seed: Seed = 13,
+) -> None:
+    """Drawn faces with identity, pose and light: no real person, for tests and first tries."""
+    from fsrst.data.synthetic import write_synthetic
+
+    with progress_shown() as progress:
+        manifest = write_synthetic(out, identities=identities, views=views, size=size, seed=seed)
+    _tell(manifest, None)
+
+
+def _tell(manifest: Manifest, split: str | None) -> None:
+    for name, counts in manifest.info["counts"].items():
+        if split in (None, name):
+            say(
+                f"{manifest.root}: split {name}, {counts['samples']} samples of"
+                f" {counts['identities']} people, {manifest.info['size']} px"
+            )

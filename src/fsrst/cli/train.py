@@ -1,0 +1,47 @@
+"""``fsrst train``: a network from a config file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fsrst.cli.output import progress_shown, say
+from fsrst.errors import FsrstError
+
+
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run's options.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one option (dots: nested)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
+    ] = False,
+) -> None:
+    """Train a network; Ctrl-C saves and stops, --resume goes on."""
+    from fsrst.options import TrainOptions
+
+    options = TrainOptions.from_yaml(config, _parsed(changes or []))
+    from fsrst.train import train as run  # torch: after the options have been found good
+
+    with progress_shown() as progress:
+        weights = run(options, resume=resume, progress=progress)
+    say(f"{weights}: {options.model} after {options.samples} samples")
+
+
+def _parsed(changes: list[str]) -> dict[str, Any]:
+    import yaml
+
+    parsed: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key.strip():
+            raise FsrstError(f"--set {change}: expected KEY=VALUE, such as --set seed=7")
+        try:
+            parsed[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise FsrstError(f"--set {change}: {value!r} is not a YAML value") from error
+    return parsed

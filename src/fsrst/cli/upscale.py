@@ -1,0 +1,223 @@
+"""``fsrst upscale``: one picture or a folder of them, with references of the same person."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fsrst import __version__
+from fsrst.cli.output import note, progress_shown, say, say_json
+from fsrst.errors import FsrstError
+
+if TYPE_CHECKING:
+    from fsrst.image import Pixels
+    from fsrst.runtime.upscaler import Upscaler
+
+DEFAULT_MODEL = "fsrst-photo"
+
+Model = Annotated[
+    str, typer.Option("--model", help="A shipped model (see fsrst info), or an exported file.")
+]
+Backend = Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")]
+Precision = Annotated[
+    str | None, typer.Option(help="f32, bf16 or int8; the last two are for openvino.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; default: all.")]
+
+
+def upscale(
+    source: Annotated[Path, typer.Argument(metavar="LR", help="A picture, or a folder of them.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The result: a picture, or a folder.")
+    ],
+    ref: Annotated[
+        list[Path] | None,
+        typer.Option("--ref", help="A picture of the same person; repeat for more."),
+    ] = None,
+    refs_dir: Annotated[
+        Path | None, typer.Option(help="A folder of pictures of the same person.")
+    ] = None,
+    model: Model = DEFAULT_MODEL,
+    backend: Backend = "auto",
+    precision: Precision = None,
+    threads: Threads = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Cut inputs of another size to the model's.")
+    ] = False,
+    strip: Annotated[
+        Path | None,
+        typer.Option(help="Also write a strip: input, bicubic, result, references."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Upscale a small face with the help of other pictures of the same person.
+
+    References may have any size: the largest centred square is cut out and resized, so give heads,
+    not whole scenes. Without references the model works on its own.
+    """
+    jobs = _jobs(source, output)
+    reference_paths = _references(ref or [], refs_dir)
+    _check_outputs([out for _, out in jobs], strip, [source, *reference_paths])
+
+    from fsrst.image import read_image, write_image
+    from fsrst.runtime.upscaler import open_upscaler
+
+    references = [read_image(path) for path in reference_paths]
+    start = time.perf_counter()
+    upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    inputs = [(path, out, *_fitted(path, upscaler, resize)) for path, out in jobs]
+    upscaler.set_references(references)
+    setup_ms = (time.perf_counter() - start) * 1000
+
+    results: list[dict[str, Any]] = []
+    with progress_shown() as progress:
+        for done, (path, out, lr, resized_from) in enumerate(inputs, start=1):
+            start = time.perf_counter()
+            sr = upscaler(lr)
+            ms = (time.perf_counter() - start) * 1000
+            write_image(out, sr, notes(upscaler))
+            results.append(
+                {
+                    "input": str(path),
+                    "output": str(out),
+                    "size_in": [lr.shape[1], lr.shape[0]],
+                    "size_out": [sr.shape[1], sr.shape[0]],
+                    "resized_from": resized_from,
+                    "ms": round(ms, 2),
+                }
+            )
+            if strip is not None:
+                write_image(strip, _strip(upscaler, lr, sr, references))
+            if len(inputs) > 1:
+                progress(done, len(inputs), path.name)
+    run = {
+        "model": upscaler.model,
+        "backend": upscaler.backend,
+        "precision": upscaler.precision,
+        "references": upscaler.references,
+        "setup_ms": round(setup_ms, 1),
+    }
+    if as_json:
+        say_json({**run, "strip": str(strip) if strip else None, "results": results})
+        return
+    for result in results:
+        (w, h), (width, height) = result["size_in"], result["size_out"]
+        say(
+            f"{result['output']}: {w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
+            f" ({run['model']}, {run['references']} references, {run['backend']}"
+            f" {run['precision']})"
+        )
+
+
+def notes(upscaler: Upscaler) -> dict[str, str]:
+    """The PNG text entries of a result: what made it, and that its detail is an estimate."""
+    return {
+        "Software": f"fsrst {__version__}",
+        "Description": f"Face enlarged {upscaler.scale}x by a neural network;"
+        " fine detail is estimated, not recorded",
+        "Model": upscaler.model,
+        "Weights": str(upscaler.info.get("weights_hash", "unknown")),
+        "Backend": upscaler.backend,
+        "Precision": upscaler.precision,
+        "References": str(upscaler.references),
+    }
+
+
+def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    """(input, output) of every picture to make."""
+    if not source.is_dir():
+        if not source.exists():
+            raise FsrstError(f"cannot read {source}: no such file or folder")
+        if output.is_dir():
+            raise FsrstError(f"{output} is a folder; name a file such as {output / source.name}")
+        return [(source, output)]
+    if output.exists() and not output.is_dir():
+        raise FsrstError(f"{source} is a folder, so {output} must be one too; it is a file")
+    pictures = _pictures_in(source)
+    jobs: dict[Path, Path] = {}
+    for picture in pictures:
+        out = output / f"{picture.stem}.png"
+        if out in jobs:
+            raise FsrstError(
+                f"{jobs[out].name} and {picture.name} in {source} would both become {out.name};"
+                " rename one of them"
+            )
+        jobs[out] = picture
+    return [(picture, out) for out, picture in jobs.items()]
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    from fsrst.image import IMAGE_SUFFIXES
+
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise FsrstError(f"no pictures in {folder}; expected {', '.join(IMAGE_SUFFIXES)}")
+    return found
+
+
+def _references(named: list[Path], folder: Path | None) -> list[Path]:
+    if folder is None:
+        return named
+    if not folder.is_dir():
+        raise FsrstError(f"--refs-dir {folder} is not a folder")
+    return [*named, *_pictures_in(folder)]
+
+
+def _check_outputs(outputs: list[Path], strip: Path | None, sources: list[Path]) -> None:
+    """Refuse before anything is computed what could only fail or destroy an input later."""
+    from fsrst.image import IMAGE_SUFFIXES
+
+    if strip is not None and len(outputs) > 1:
+        raise FsrstError("--strip shows one picture; upscale that picture alone")
+    wanted = [*outputs, *([strip] if strip else [])]
+    for path in wanted:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise FsrstError(
+                f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'};"
+                " use .png (lossless) or .jpg"
+            )
+    taken = {source.resolve() for source in sources}
+    folders = {source.resolve() for source in sources if source.is_dir()}
+    for path in wanted:
+        place = path.resolve()
+        if place in taken or (place.parent in folders and place.exists()):
+            raise FsrstError(f"{path} is an input and would be overwritten; choose another output")
+    if strip is not None and strip.resolve() in {path.resolve() for path in outputs}:
+        raise FsrstError(f"--strip and --output are the same file {strip}; name two")
+
+
+def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[int] | None]:
+    """The picture at the model's input size, and its size before if it had another [px]."""
+    from fsrst.image import crop_to, read_image
+
+    lr = read_image(path)
+    height, width = lr.shape[:2]
+    side = upscaler.lr_size
+    if side is None or (height, width) == (side, side):
+        return lr, None
+    if not resize:
+        raise FsrstError(
+            f"{path} is {width}x{height}, but {upscaler.model} takes {side}x{side}: crop the head"
+            f" and reduce it, or let --resize cut the centred square and make it {side}x{side}"
+        )
+    cut = min(width, height)
+    note(f"{path}: {width}x{height}, centred {cut}x{cut} resized to {side}x{side} (--resize)")
+    return crop_to(lr, side, side), [width, height]
+
+
+def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:
+    from fsrst.image import crop_to, resize_bicubic
+    from fsrst.strip import Panel, draw_strip
+
+    height, width = sr.shape[:2]
+    panels = [
+        Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
+        Panel("bicubic", resize_bicubic(lr, width, height)),
+        Panel(f"{upscaler.model}, {len(references)} references", sr),
+    ]
+    for number, reference in enumerate(references, start=1):
+        panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))
+    return draw_strip(panels)

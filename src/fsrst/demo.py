@@ -1,0 +1,113 @@
+"""The demonstration: three photographs of one public figure, one of them made small and enlarged again.
+
+The photographs are in the source distribution of a package on the registry and are fetched by pip,
+checked against a hash, and kept in the user's cache folder. Without network the same is done with a
+drawn face. The result is one strip with PSNR, SSIM and milliseconds under its panels.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fsrst.data.degradation import degrade
+from fsrst.errors import FsrstError
+from fsrst.files import written_whole
+from fsrst.image import Pixels, read_image, resize_bicubic
+from fsrst.strip import Panel, draw_strip
+
+if TYPE_CHECKING:
+    from fsrst.runtime.upscaler import Upscaler
+
+PACKAGE = "face_recognition==1.3.0"
+ARCHIVE = "face_recognition-1.3.0.tar.gz"
+ARCHIVE_SHA256 = "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec"
+PHOTOGRAPHS = ("obama.jpg", "obama2.jpg", "obama3.jpg")  # the first is the target
+INSIDE = "face_recognition-1.3.0/tests/test_images"
+PIP_SECONDS = 90
+SIZE = 128  # side of the target [px]
+TIMED_RUNS = 5
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to enlarge the input. PSNR [dB] and SSIM against the truth; ms is None if not timed."""
+
+    name: str
+    pixels: Pixels
+    psnr: float
+    ssim: float
+    ms: float | None
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demonstration made: ``subject`` says whose face, ``strip`` is the picture."""
+
+    subject: str
+    rows: tuple[Row, ...]
+    strip: Pixels
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: $XDG_CACHE_HOME/fsrst or ~/.cache/fsrst."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fsrst"
+
+
+def fetch_photographs(note: Note) -> list[Path]:
+    """The three photographs in the cache folder, fetched once.
+
+    Raises
+    ------
+    FsrstError
+        If pip cannot fetch the archive, or it is not the one whose hash is written here.
+    """
+    folder = cache_folder() / "demo"
+    paths = [folder / name for name in PHOTOGRAPHS]
+    if all(path.is_file() for path in paths):
+        return paths
+    note(f"fetching three photographs (source distribution of {PACKAGE}, 3 MB) ...")
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = _download(Path(temporary))
+        with tarfile.open(archive) as tar:
+            for path in paths:
+                member = tar.extractfile(f"{INSIDE}/{path.name}")
+                if member is None:
+                    raise FsrstError(f"{ARCHIVE} holds no {path.name}")
+                with written_whole(path) as whole:
+                    whole.write_bytes(member.read())
+    return paths
+
+
+def _download(folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--no-binary", "face_recognition", "--require-hashes"]
+    command += ["--retries", "1", "--timeout", "20", "--dest", str(folder)]
+    command += ["--requirement", str(requirements)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PIP_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FsrstError(f"pip gave no answer within {PIP_SECONDS} s") from error
+    archive = folder / ARCHIVE
+    if done.returncode or not archive.is_file():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise FsrstError("pip: " + (lines or ["no archive"])[-1].removeprefix("ERROR: "))
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != ARCHIVE_SHA256:
+        raise FsrstError(f"{ARCHIVE} is not the file whose hash this program knows")
+    return archive

@@ -1,0 +1,238 @@
+"""Networks write pictures into a folder; nothing is judged here.
+
+On disk::
+
+    <out>/predictions.json            what made them: model, weights, data, options, version, commit
+    <out>/right/<sample id>.png       the sample's own references
+    <out>/none/<sample id>.png        no reference
+    <out>/wrong/<sample id>.png       references of another person of the split
+
+The input is the target, reduced by Pillow's bicubic on 8-bit values. One folder holds the pictures
+of one set of options; a run that was stopped goes on where it was.
+"""
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import fsrst
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest, Sample, wrong_person
+from fsrst.errors import FsrstError
+from fsrst.files import write_json
+from fsrst.image import Pixels, read_image, write_image
+
+RECORD = "predictions.json"
+CONDITIONS = ("right", "none", "wrong")
+FORMAT = 1
+
+# A difference in any of these makes other pictures; they must not lie in one folder.
+DECISIVE = (
+    "format", "model", "weights_hash", "options", "backend", "precision", "scale", "data",
+    "n_references", "version",
+)  # fmt: skip
+
+Progress = Callable[[int, int, str], None]
+
+
+class Upscales(Protocol):
+    """What is asked of an upscaler; ``fsrst.runtime.upscaler.Upscaler`` has it.
+
+    ``info``: the header of the weights, of which ``weights_hash``, ``parameters``, ``options`` and
+    ``training`` go into the record.
+    """
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def backend(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def scale(self) -> int: ...
+    @property
+    def info(self) -> dict[str, Any]: ...
+
+    def set_references(self, references: list[Pixels]) -> None: ...
+    def __call__(self, lr: Pixels) -> Pixels: ...
+
+
+def predict(
+    upscaler: Upscales,
+    manifest: Manifest,
+    split: str,
+    out: str | Path,
+    *,
+    n_references: int = 3,
+    conditions: Sequence[str] = CONDITIONS,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Upscale every sample of ``split`` under each condition; return the record.
+
+    Pictures that are already there are kept. ``command`` is the command line to be printed beside
+    the results. The right references are the sample's first ``n_references``; the wrong ones are as
+    many pictures of ``wrong_person``.
+
+    Raises
+    ------
+    FsrstError
+        If ``out`` holds pictures made with other options (the option is named), or is in use for
+        something else, or an argument is out of range.
+    """
+    out = Path(out)
+    _check_arguments(n_references, conditions)
+    samples = manifest.split(split)
+    if "wrong" in conditions:
+        wrong_person(samples, samples[0])  # one identity only: say so before the work starts
+    record = _record(upscaler, manifest, split, n_references, command)
+    record["conditions"] = [*_join(out, record, manifest, samples), *conditions]
+    record["conditions"] = [name for name in CONDITIONS if name in record["conditions"]]
+    write_json(out / RECORD, record)
+
+    read = lru_cache(maxsize=256)(read_image)  # references of a clip are shared by its frames
+    set_now: tuple[str, ...] | None = None
+    total, done = len(conditions) * len(samples), 0
+    for condition in conditions:
+        for sample in samples:
+            path = prediction_path(out, condition, sample)
+            if not path.is_file():
+                names = references_of(sample, samples, condition, n_references)
+                if names != set_now:  # encoding references is most of the cost
+                    upscaler.set_references([read(manifest.root / name) for name in names])
+                    set_now = names
+                lr = degrade(read(manifest.root / sample.target), upscaler.scale)
+                write_image(path, upscaler(lr))
+            done += 1
+            if progress is not None:
+                progress(done, total, f"upscale, {condition} references")
+    return record
+
+
+def references_of(
+    sample: Sample, samples: Sequence[Sample], condition: str, n_references: int
+) -> tuple[str, ...]:
+    """Paths of the references under ``condition``: as many wrong ones as right ones."""
+    right = sample.references[:n_references]
+    if condition == "right":
+        return right
+    if condition == "none":
+        return ()
+    other = wrong_person(samples, sample)
+    return (*other.references, other.target)[: len(right)]
+
+
+def prediction_path(out: Path, condition: str, sample: Sample) -> Path:
+    return out / condition / f"{sample.id}.png"
+
+
+def read_record(out: str | Path) -> dict[str, Any]:
+    """The record of a folder of predictions.
+
+    Raises
+    ------
+    FsrstError
+        If there is none or it is damaged.
+    """
+    path = Path(out) / RECORD
+    if not path.is_file():
+        raise FsrstError(f"no {RECORD} in {out}; make predictions with `fsrst evaluate`")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FsrstError(f"{path} is damaged ({error}); delete the folder and predict again") from (
+            error
+        )
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise FsrstError(f"{path} is not a record of format {FORMAT}; predict again")
+    return record
+
+
+def _check_arguments(n_references: int, conditions: Sequence[str]) -> None:
+    unknown = [name for name in conditions if name not in CONDITIONS]
+    if unknown or not conditions or len(set(conditions)) != len(conditions):
+        raise FsrstError(
+            f"conditions {', '.join(conditions) or '(none given)'}: expected each of"
+            f" {', '.join(CONDITIONS)} at most once"
+        )
+    if n_references < 0 or (n_references == 0 and set(conditions) != {"none"}):
+        raise FsrstError(
+            f"{n_references} references: expected 1 or more; for none at all use the condition none"
+        )
+
+
+def _record(
+    upscaler: Upscales, manifest: Manifest, split: str, n_references: int, command: str | None
+) -> dict[str, Any]:
+    info = upscaler.info
+    training = info.get("training") or {}
+    return {
+        "format": FORMAT,
+        "model": upscaler.model,
+        "weights_hash": info.get("weights_hash", "unknown"),
+        "network": info.get("model", upscaler.model),
+        "parameters": info.get("parameters"),
+        "options": info.get("options") or {},
+        "backend": upscaler.backend,
+        "precision": upscaler.precision,
+        "scale": upscaler.scale,
+        "data": {"name": manifest.name, "hash": manifest.hash, "split": split},
+        "data_root": str(manifest.root.resolve()),  # where the scorer finds the truth
+        "n_references": n_references,
+        "seed": training.get("seed"),  # of the training run; prediction has no chance in it
+        "training": training,
+        "version": fsrst.__version__,
+        "commit": commit(),
+        "command": command,
+    }
+
+
+def _join(
+    out: Path, record: dict[str, Any], manifest: Manifest, samples: Sequence[Sample]
+) -> list[str]:
+    """Conditions that ``out`` already holds; refuse a folder that is not ours or was made
+    otherwise."""
+    if out.resolve() == manifest.root.resolve():
+        raise FsrstError(f"{out} is the data set itself; choose another folder for predictions")
+    if not (out / RECORD).is_file():
+        if out.is_dir() and any(out.iterdir()):
+            raise FsrstError(f"{out} holds other files and no {RECORD}; choose an empty folder")
+        return []
+    # Through JSON and back, so that tuples and lists compare equal.
+    before, now = read_record(out), json.loads(json.dumps(record))
+    for key in DECISIVE:
+        if before.get(key) != now.get(key):
+            raise FsrstError(
+                f"{out} holds predictions made with {_difference(key, before.get(key), now[key])};"
+                " choose another folder or delete it"
+            )
+    return list(before["conditions"])
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name):
+                return _difference(f"{key}.{name}", before.get(name), now.get(name))
+    return f"{key} = {before}, now it is {now}"
+
+
+def commit() -> str | None:
+    """Commit of the source tree that runs, with ``-dirty`` if it was changed; None outside one."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        # An installed package may lie inside somebody else's repository: ours tracks this file.
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], **_QUIET)
+        answer = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], **_QUIET
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return str(answer.stdout).strip() or None
+
+
+_QUIET: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 20}

@@ -1,0 +1,331 @@
+"""A network becomes two ONNX files: ``encode`` (once per call) and ``upscale`` (every frame).
+
+``stem.encode.onnx``   refs (B, N, 3, s*h, s*w), present (B, N) -> state_0, state_1, ...
+``stem.upscale.onnx``  lr (B, 3, h, w), state_0, state_1, ...   -> sr (B, 3, s*h, s*w), unclamped
+
+Batch B and number of references N are free (N >= 1: none is one reference of zeros with present 0),
+and so is the size when the network takes any. Every tensor of a state starts with (B, N). The
+metadata entry ``fsrst`` of each file is JSON: the header of the weights and the graph's own facts.
+"""
+
+import copy
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fsrst.errors import FsrstError
+from fsrst.files import written_whole
+
+if TYPE_CHECKING:
+    import onnx
+
+    from fsrst.models import ReferenceSR
+
+OPSET = 18
+METADATA_KEY = "fsrst"
+TOLERANCE = 0.5 / 255  # torch against onnxruntime, before rounding to 8 bits
+ANY_SIZE_EXAMPLE = (24, 20)  # traced size [px] of networks that take any
+
+
+def export(
+    model: "ReferenceSR", header: dict[str, Any], stem: Path, *, half_storage: bool = True
+) -> dict[str, Any]:
+    """Write ``stem.encode.onnx`` and ``stem.upscale.onnx`` and compare them with torch.
+
+    ``half_storage`` rounds the weights to float16 and stores them so; runtimes turn them back into
+    float32 while loading, hence every backend computes with the same numbers.
+
+    Returns the largest absolute difference by (batch, references), of values in [0, 1]:
+    ``{"parity": {"1x3": 2e-6, ...}, "bytes": {"encode": .., "upscale": ..}}``.
+
+    Raises
+    ------
+    FsrstError
+        If the export extra is missing, or torch and onnxruntime differ by half a grey level.
+    """
+    _need_exporter()
+    model = copy.deepcopy(model).eval().float()
+    if half_storage:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.half().float()
+
+    stem = Path(stem)
+    graphs = _trace(model)
+    states = [value.name for value in graphs["encode"].graph.output]
+    paths = {}
+    for graph_name, graph in graphs.items():
+        _strip(graph)
+        _cubic_resize_as_convolution(graph)
+        if half_storage:
+            _store_as_float16(graph)
+        facts = {
+            **header,
+            "model": model.name,
+            "options": model.options,
+            "graph": graph_name,
+            "scale": model.scale,
+            "lr_size": model.lr_size,
+            "states": states,
+        }
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = METADATA_KEY, json.dumps(facts, sort_keys=True)
+        paths[graph_name] = stem.parent / f"{stem.name}.{graph_name}.onnx"
+        with written_whole(paths[graph_name]) as temporary:
+            temporary.write_bytes(graph.SerializeToString(deterministic=True))
+    return {
+        "parity": _check_parity(model, stem),
+        "bytes": {graph_name: path.stat().st_size for graph_name, path in paths.items()},
+    }
+
+
+def _need_exporter() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise FsrstError(
+            f"exporting needs {error.name}; install it with: pip install 'fsrst[export]'"
+        ) from error
+
+
+def _trace(model: "ReferenceSR") -> "dict[str, onnx.ModelProto]":
+    """Both graphs as torch's exporter writes them."""
+    import torch
+    from torch import Tensor, nn
+
+    class Encode(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, refs: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+            # a state that is an input would make a graph without a computed output
+            return tuple(t + 0 if t is present else t for t in self.model.encode(refs, present))
+
+    class Upscale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, lr: Tensor, *state: Tensor) -> Tensor:
+            return self.model.upscale(lr, state)
+
+    h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
+    s = model.scale
+    batch, count = torch.export.Dim("batch"), torch.export.Dim("references")
+    sizes: dict[int, Any] = {}
+    if model.lr_size is None:
+        sizes = {-2: torch.export.Dim.AUTO, -1: torch.export.Dim.AUTO}
+
+    def free(tensor: Tensor, **dims: Any) -> dict[int, Any]:
+        found = {0: batch, 1: count} if dims.get("references") else {0: batch}
+        if tensor.ndim >= 4:
+            found |= {tensor.ndim + axis: dim for axis, dim in sizes.items()}
+        return found
+
+    refs, present = torch.rand(2, 3, 3, s * h, s * w), torch.ones(2, 3)
+    lr = torch.rand(2, 3, h, w)
+    with torch.no_grad():
+        state = model.encode(refs, present)
+    names = [f"state_{i}" for i in range(len(state))]
+    encode = _to_onnx(
+        Encode().eval(),
+        (refs, present),
+        ["refs", "present"],
+        names,
+        (free(refs, references=True), free(present, references=True)),
+    )
+    upscale = _to_onnx(
+        Upscale().eval(),
+        (lr, *state),
+        ["lr", *names],
+        ["sr"],
+        (free(lr), tuple(free(t, references=True) for t in state)),
+    )
+    return {"encode": encode, "upscale": upscale}
+
+
+def _to_onnx(
+    module: Any, inputs: tuple[Any, ...], names: list[str], outputs: list[str], dims: Any
+) -> "onnx.ModelProto":
+    import onnx_ir.passes.common as passes
+    import onnxscript.optimizer
+    import torch
+
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # "torchvision is not installed": true, and meant
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                module,
+                inputs,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=names,
+                output_names=outputs,
+                dynamic_shapes=dims,
+                optimize=False,  # its rules take + 1e-9 (eq. 9) for + 0 and drop it: 0/0
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    onnxscript.optimizer.fold_constants(program.model)
+    for tidy in (
+        passes.RemoveUnusedNodesPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),
+    ):
+        tidy(program.model)
+    proto: onnx.ModelProto = program.model_proto
+    return proto
+
+
+# --- what is done to the graphs ---------------------------------------------------------------
+
+
+def _strip(model: "onnx.ModelProto") -> None:
+    """Drop the exporter's notes: stack traces with this machine's paths, a tenth of the file."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for part in (*model.graph.node, *model.graph.initializer, *model.graph.input):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for value in model.graph.output:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+
+
+def cubic_kernel(scale: int) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """The framework's bicubic enlargement (a = -0.75) as a convolution -> (3*s*s, 3, 5, 5).
+
+    Output channel c*s*s + i*s + j holds pixel (i, j) of the s x s block that each input pixel
+    becomes: a depth-to-space puts them in place. The input is to be padded by 2 edge pixels.
+    """
+    a = -0.75
+    taps = np.zeros((scale, 5))  # row i: weights of the input pixels at -2 .. 2
+    for i in range(scale):
+        position = (i + 0.5) / scale - 0.5
+        for tap in range(-2, 3):
+            x = abs(position - tap)
+            if x <= 1:
+                taps[i, tap + 2] = (a + 2) * x**3 - (a + 3) * x**2 + 1
+            elif x < 2:
+                taps[i, tap + 2] = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a
+    block = np.einsum("iy,jx->ijyx", taps, taps).reshape(scale * scale, 5, 5)
+    kernel = np.zeros((3, scale * scale, 3, 5, 5), dtype=np.float32)
+    for channel in range(3):
+        kernel[channel, :, channel] = block
+    return kernel.reshape(3 * scale * scale, 3, 5, 5)
+
+
+def _cubic_resize_as_convolution(model: "onnx.ModelProto") -> None:
+    """Replace each bicubic Resize of an RGB input by pad, convolution, depth-to-space.
+
+    The same numbers to 1e-6; but runtimes walk a cubic Resize pixel by pixel on one core: 2.4 ms in
+    onnxruntime, 1 ms in OpenVINO, as long as a third of a frame of FSRST-small.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    constants = {init.name: init for init in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type != "Resize" or attributes.get("mode") != b"cubic":
+            nodes.append(node)
+            continue
+        scales = numpy_helper.to_array(constants[node.input[2]])
+        scale = int(scales[-1])
+        assert list(scales) == [1, 1, scale, scale], scales
+        assert attributes["coordinate_transformation_mode"] != b"align_corners"
+        name = node.output[0]
+        graph.initializer.extend(
+            [
+                numpy_helper.from_array(np.array([0, 0, 2, 2, 0, 0, 2, 2]), f"{name}_pads"),
+                numpy_helper.from_array(cubic_kernel(scale), f"{name}_kernel"),
+            ]
+        )
+        nodes += [
+            helper.make_node("Pad", [node.input[0], f"{name}_pads"], [f"{name}_in"], mode="edge"),
+            helper.make_node("Conv", [f"{name}_in", f"{name}_kernel"], [f"{name}_blocks"]),
+            helper.make_node(
+                "DepthToSpace", [f"{name}_blocks"], [name], blocksize=scale, mode="CRD"
+            ),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: "onnx.GraphProto") -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [init for init in graph.initializer if init.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _store_as_float16(model: "onnx.ModelProto") -> None:
+    """Store every float32 constant that float16 holds exactly as float16 behind a Cast.
+
+    After rounding the weights these are the weights; the cubic kernel and the like stay float32.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    casts = []
+    for index, init in enumerate(graph.initializer):
+        if init.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(init)
+        half = values.astype(np.float16)
+        if values.size < 2 or not np.array_equal(half.astype(np.float32), values):
+            continue
+        casts.append(
+            helper.make_node("Cast", [f"{init.name}_f16"], [init.name], to=onnx.TensorProto.FLOAT)
+        )
+        graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{init.name}_f16"))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
+    """Largest difference between torch and onnxruntime for several batches and counts."""
+    import torch
+
+    from fsrst.runtime.onnx_backend import OnnxBackend
+
+    backend = OnnxBackend(stem, threads=1)
+    generator = torch.Generator().manual_seed(13)
+    h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
+    s = model.scale
+    differences = {}
+    for batch, count in ((1, 0), (1, 1), (1, 3), (3, 2)):
+        lr = torch.rand(batch, 3, h, w, generator=generator)
+        refs = torch.rand(batch, max(count, 1), 3, s * h, s * w, generator=generator)
+        present = torch.full((batch, max(count, 1)), float(count > 0))
+        with torch.no_grad():
+            wanted = model(lr, refs, present).numpy()
+        state = backend.encode(refs.numpy(), present.numpy())
+        found = backend.upscale(lr.numpy(), *state)
+        difference = float(np.abs(found - wanted).max())
+        differences[f"{batch}x{count}"] = difference
+        if not difference <= TOLERANCE:
+            raise FsrstError(
+                f"{stem}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
+                f" {count} references (allowed: {TOLERANCE:.4g}); the exported files are not usable"
+            )
+    return differences

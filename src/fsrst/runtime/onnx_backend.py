@@ -1,0 +1,65 @@
+"""The default backend: ONNX Runtime on the CPU, float32. Never imports torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsrst.errors import FsrstError
+
+Array = NDArray[np.float32]
+
+
+class OnnxBackend:
+    """Runs ``stem.encode.onnx`` and ``stem.upscale.onnx``.
+
+    ``threads`` share one operator; operators run one after the other (lowest latency).
+    """
+
+    name = "onnxruntime"
+    precision = "f32"
+
+    def __init__(self, stem: Path, *, threads: int) -> None:
+        self._stem = stem
+        self._threads = threads
+        self._encode: Any = None  # opened when references come: a call without any needs it once
+        self._upscale = self._open("upscale")
+        metadata = self._upscale.get_modelmeta().custom_metadata_map
+        if "fsrst" not in metadata:
+            raise FsrstError(
+                f"{stem}.upscale.onnx was not written by `fsrst export`: it has no 'fsrst' metadata"
+            )
+        self.info: dict[str, Any] = json.loads(metadata["fsrst"])
+        self._inputs = [value.name for value in self._upscale.get_inputs()]
+
+    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+        """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
+        if self._encode is None:
+            self._encode = self._open("encode")
+        return tuple(self._encode.run(None, {"refs": refs, "present": present}))
+
+    def upscale(self, lr: Array, *state: Array) -> Array:
+        """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
+        feeds = dict(zip(self._inputs, (lr, *state), strict=True))
+        result: Array = self._upscale.run(None, feeds)[0]
+        return result
+
+    def _open(self, graph: str) -> Any:
+        import onnxruntime
+
+        path = self._stem.parent / f"{self._stem.name}.{graph}.onnx"
+        if not path.is_file():
+            raise FsrstError(f"no model file {path}; write it with `fsrst export`")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        try:
+            return onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises its own kinds, all for unreadable files here
+            reason = " ".join(str(error).split())[:200]
+            raise FsrstError(f"{path} is damaged or not an ONNX model: {reason}") from error

@@ -1,0 +1,307 @@
+"""Training: options, one visible loop, exact resume.
+
+The data of every step, its learning rate and its augmentation are pure functions of the seed and
+the position in the run; a checkpoint therefore holds only weights, averages and optimiser. An
+interrupted and resumed run equals the uninterrupted one bit for bit in float32 on one process.
+"""
+
+import copy
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.optim import Adam
+
+from fsrst import __version__
+from fsrst.data.dataset import Batch, TrainingSet, open_sets, prefetched
+from fsrst.errors import FsrstError
+from fsrst.files import write_text, written_whole
+from fsrst.models import ReferenceSR, build
+from fsrst.models.weights import load_weights, save_weights
+from fsrst.options import TrainOptions
+
+Progress = Callable[[int, int, str], None]
+
+CHECKPOINT = "checkpoint.pt"
+METRICS = "metrics.csv"
+WEIGHTS = "model.safetensors"
+COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
+HOLDOUT_LIMIT = 96
+
+
+def learning_rate_factor(options: TrainOptions, done: int) -> float:
+    """Share of the full learning rate after ``done`` samples."""
+    if done < options.warmup_samples:
+        return (done + options.batch_size) / (options.warmup_samples + options.batch_size)
+    if options.schedule == "steps":
+        return 0.5 ** sum(done >= part * options.samples for part in options.milestones)
+    past = (done - options.warmup_samples) / max(1, options.samples - options.warmup_samples)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, past)))
+
+
+def make_optimizer(model: ReferenceSR, options: TrainOptions) -> Adam:
+    """Adam in two groups: the alignment module learns at its own, lower rate (Section 4)."""
+    alignment, others = [], []
+    for name, parameter in model.named_parameters():
+        (alignment if name.startswith("alignment.") else others).append(parameter)
+    groups = [
+        {"params": others, "full_lr": options.learning_rate},
+        {"params": alignment, "full_lr": options.alignment_learning_rate},
+    ]
+    return Adam([group for group in groups if group["params"]], lr=options.learning_rate)
+
+
+def loss_of(model: Any, batch: Batch) -> Tensor:
+    """Mean absolute error of the unclamped output (eq. 13)."""
+    return F.l1_loss(model(batch["lr"], batch["refs"], batch["present"]), batch["hr"])
+
+
+def train(
+    options: TrainOptions, *, resume: bool = False, progress: Progress | None = None
+) -> Path:
+    """Run ``options`` to its end and return the path of the final weights.
+
+    ``<out>/`` then holds ``model.safetensors`` (the averaged weights when ``ema`` is on),
+    ``checkpoint.pt``, ``metrics.csv``, ``options.json`` and TensorBoard events. Ctrl-C writes a
+    checkpoint and raises ``KeyboardInterrupt``; a killed run loses at most one checkpoint interval.
+
+    Raises
+    ------
+    FsrstError
+        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options.
+    """
+    out = Path(options.out)
+    checkpoint_path = out / CHECKPOINT
+    if not resume and checkpoint_path.exists():
+        raise FsrstError(f"{out} already holds a run; add --resume, or choose another `out`")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices if options.devices != "auto" else _default_devices(options),
+        num_nodes=options.nodes,
+        precision=options.precision,
+    )
+    fabric.launch()
+    if options.batch_size % fabric.world_size:
+        raise FsrstError(
+            f"batch_size {options.batch_size} cannot be shared by {fabric.world_size} processes"
+        )
+    fabric.seed_everything(options.seed, verbose=False)
+    model, header = _start_model(options)
+    data = TrainingSet(
+        open_sets(options.data),
+        options.split,
+        scale=model.scale,
+        n_references=options.n_references,
+        augmentation=options.augmentation,
+        seed=options.seed,
+        holdout_identities=options.holdout_identities,
+    )
+    if options.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = fabric.to_device(copy.deepcopy(model)) if options.ema else None
+    optimizer = make_optimizer(model, options)
+    wrapped, optimizer = fabric.setup(model, optimizer)
+
+    done, rows = 0, [",".join(COLUMNS)]
+    if checkpoint_path.exists():
+        done, rows = _load_checkpoint(checkpoint_path, options, model, averaged, optimizer)
+    elif fabric.is_global_zero:
+        write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
+
+    def checkpoint() -> None:
+        if not fabric.is_global_zero:
+            return
+        state = {
+            "options": options.model_dump_json(),
+            "done": done,
+            "rows": rows,
+            "model": model.state_dict(),
+            "averaged": averaged.state_dict() if averaged is not None else None,
+            "optimizer": optimizer.state_dict(),
+        }
+        with written_whole(checkpoint_path) as temporary:
+            torch.save(state, temporary)
+        write_text(out / METRICS, "\n".join(rows) + "\n")
+
+    board = _tensorboard(out, done) if fabric.is_global_zero else None
+    share = options.batch_size // fabric.world_size
+    spans = (
+        (start + fabric.global_rank * share, share)
+        for start in range(done, options.samples, options.batch_size)
+    )
+    losses, clock, since = [], time.perf_counter(), done
+    wrapped.train()
+    try:
+        for batch in prefetched(data, spans):
+            factor = learning_rate_factor(options, done)
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+            loss = loss_of(wrapped, {k: fabric.to_device(v) for k, v in batch.items()})
+            fabric.backward(loss)
+            norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if averaged is not None:
+                _average(averaged, model, options.ema, done // options.batch_size)
+            losses.append(loss.detach())
+            before, done = done, min(options.samples, done + options.batch_size)
+            logged = _crossed(before, done, options.log_samples, options.samples)
+            saved = _crossed(before, done, options.checkpoint_samples, options.samples)
+            if logged or saved:
+                now = time.perf_counter()
+                psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
+                row = {
+                    "samples": done,
+                    "loss": float(torch.stack(losses).mean()),
+                    "learning_rate": options.learning_rate * factor,
+                    "gradient_norm": norm,
+                    "holdout_psnr": psnr,
+                    "samples_per_s": (done - since) / (now - clock),
+                }
+                if not math.isfinite(row["loss"]):  # type: ignore[arg-type]
+                    raise FsrstError(
+                        f"the loss is {row['loss']} after {done} samples; the last checkpoint in"
+                        f" {out} is kept; lower learning_rate or set clip_norm"
+                    )
+                rows.append(_csv_row(row))
+                _show(board, row)
+                if progress and fabric.is_global_zero:
+                    progress(done, options.samples, _describe(row))
+                losses = []
+                if saved:
+                    checkpoint()
+                clock, since = time.perf_counter(), done
+    except KeyboardInterrupt:
+        checkpoint()
+        raise
+    finally:
+        if board is not None:
+            board.close()
+    if fabric.is_global_zero:
+        training = {"options": options.model_dump(mode="json"), "samples": done}
+        final = {"training": {**training, "started_from": header}, "version": __version__}
+        save_weights(out / WEIGHTS, averaged or model, final)
+    fabric.barrier()
+    return out / WEIGHTS
+
+
+def _default_devices(options: TrainOptions) -> int | str:
+    """One process on a CPU (threads share its cores), all devices elsewhere; torchrun decides
+    through its environment."""
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_cpu = options.accelerator == "cpu" or not (
+        torch.cuda.is_available() or torch.backends.mps.is_available()
+    )
+    return 1 if on_cpu else "auto"
+
+
+def _start_model(options: TrainOptions) -> tuple[ReferenceSR, dict[str, Any] | None]:
+    if options.init_from is None:
+        return build(options.model, **options.model_options), None
+    model, header = load_weights(options.init_from)
+    if header["model"] != options.model:
+        raise FsrstError(
+            f"init_from {options.init_from} holds {header['model']}, not {options.model}"
+        )
+    return model, header
+
+
+def _load_checkpoint(
+    path: Path,
+    options: TrainOptions,
+    model: ReferenceSR,
+    averaged: ReferenceSR | None,
+    optimizer: Any,
+) -> tuple[int, list[str]]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FsrstError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
+    saved = TrainOptions.model_validate_json(state["options"])
+    for field in TrainOptions.model_fields:
+        # where and how fast a run is done may change, what it computes may not
+        machine = field in ("threads", "devices", "nodes", "accelerator", "out")
+        if not machine and getattr(saved, field) != getattr(options, field):
+            raise FsrstError(
+                f"{path} was made with {field} = {getattr(saved, field)!r}, the config says"
+                f" {getattr(options, field)!r}; restore it or choose another `out`"
+            )
+    model.load_state_dict(state["model"])
+    if averaged is not None:
+        averaged.load_state_dict(state["averaged"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["done"]), list(state["rows"])
+
+
+def _clip(fabric: Fabric, model: Any, optimizer: Any, largest: float | None) -> float:
+    limit = math.inf if largest is None else largest
+    if fabric.world_size == 1 and fabric._precision.precision != "16-mixed":
+        return float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
+    return float(fabric.clip_gradients(model, optimizer, max_norm=limit))  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int) -> None:
+    """Exponential moving average; its memory grows from nothing, so early noise is forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    ours = list(averaged.parameters())
+    torch._foreach_lerp_(ours, list(model.parameters()), 1 - decay)
+
+
+@torch.no_grad()
+def _holdout_psnr(
+    fabric: Fabric, model: ReferenceSR, data: TrainingSet, options: TrainOptions
+) -> float | None:
+    """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split)."""
+    if not data.holdout:
+        return None
+    values = []
+    for batch in data.holdout_batches(options.batch_size, HOLDOUT_LIMIT):
+        batch = {key: fabric.to_device(value) for key, value in batch.items()}
+        sr = model(batch["lr"], batch["refs"], batch["present"])
+        error = (sr.clamp(0, 1) * 255).round() - batch["hr"] * 255
+        values += (20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()).tolist()
+    return sum(values) / len(values)
+
+
+def _crossed(before: int, done: int, interval: int, end: int) -> bool:
+    return done // interval > before // interval or done >= end
+
+
+def _csv_row(row: dict[str, float | None]) -> str:
+    line = io.StringIO()
+    csv.writer(line).writerow(
+        "" if row[key] is None else format(row[key], ".6g") for key in COLUMNS
+    )
+    return line.getvalue().strip()
+
+
+def _describe(row: dict[str, float | None]) -> str:
+    text = f"loss {row['loss']:.5f}, {row['samples_per_s']:.0f} samples/s"
+    return text if row["holdout_psnr"] is None else f"{text}, holdout {row['holdout_psnr']:.2f} dB"
+
+
+def _tensorboard(out: Path, done: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(out), purge_step=done)  # type: ignore[no-untyped-call]
+
+
+def _show(board: Any, row: dict[str, float | None]) -> None:
+    if board is not None:
+        for key in COLUMNS[1:]:
+            if row[key] is not None:
+                board.add_scalar(key, row[key], int(row["samples"] or 0))
+

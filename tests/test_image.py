@@ -1,0 +1,296 @@
+"""image.py and files.py: what comes in as pixels, what is refused, and that files appear whole."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsrst.errors import FsrstError
+from fsrst.files import write_json, write_text, written_whole
+from fsrst.image import (
+    crop_to,
+    from_planes,
+    luma,
+    read_image,
+    resize_bicubic,
+    to_float,
+    to_planes,
+    to_uint8,
+    write_image,
+)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [x * 200 // width, y * 200 // height, (x + y) * 200 // (width + height)]
+    return np.stack(planes, axis=-1).astype(np.uint8)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def test_png_round_trip_is_exact(tmp_path: Path) -> None:
+    pixels = noise(7, 5)
+    write_image(tmp_path / "a.png", pixels)
+    assert np.array_equal(read_image(tmp_path / "a.png"), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp", ".bmp", ".tif"])
+def test_other_formats_come_back_close(tmp_path: Path, suffix: str) -> None:
+    pixels = smooth(24, 32)
+    write_image(tmp_path / f"a{suffix}", pixels)
+    back = read_image(tmp_path / f"a{suffix}")
+    assert back.shape == pixels.shape and back.dtype == np.uint8
+    assert np.abs(back.astype(int) - pixels).mean() < 3
+
+
+def test_grey_becomes_three_equal_planes(tmp_path: Path) -> None:
+    grey = noise(6, 4)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.stack([grey] * 3, axis=-1))
+
+
+def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], np.eye(8, dtype=np.uint8) * 255)
+
+
+def test_sixteen_bits_are_divided_by_257_and_rounded(tmp_path: Path) -> None:
+    values = np.array([[0, 128, 129, 257, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert read.shape == (1, 6, 3)
+    assert read[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
+
+
+def test_float_tiff_is_taken_as_unit_range(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.0, 0.5, 1.0, 2.0]], dtype=np.float32)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_transparency_is_laid_on_white(tmp_path: Path, mode: str) -> None:
+    picture = Image.new("RGBA", (3, 1), (0, 0, 0, 255))
+    picture.putpixel((1, 0), (0, 0, 0, 0))
+    picture.putpixel((2, 0), (0, 0, 0, 127))
+    picture.convert(mode).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 255, 128]
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([255, 0, 0, 0, 0, 255])
+    picture.putpixel((1, 0), 1)
+    picture.save(tmp_path / "a.png")
+    picture.save(tmp_path / "b.png", transparency=1)
+    assert read_image(tmp_path / "a.png")[0].tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert read_image(tmp_path / "b.png")[0].tolist() == [[255, 0, 0], [255, 255, 255]]
+
+
+def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
+    red = read_image(tmp_path / "a.jpg").reshape(-1, 3).mean(axis=0)
+    assert red[0] > 240 and red[1] < 15 and red[2] < 15
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    upright = smooth(16, 24)
+    stored = {  # how a camera that marks the picture so has laid it down
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), upright)
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_suffix_does_not_have_to_tell_the_truth(tmp_path: Path) -> None:
+    pixels = noise(4, 4)
+    write_image(tmp_path / "a.png", pixels)
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str, part: float) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(64, 64))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(FsrstError, match=r"damaged or truncated|not a picture") as caught:
+        read_image(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "empty"), (b"\x89PNG\r\n\x1a\n", "cannot read"), (b"not a picture", "not a picture")],
+)
+def test_other_content_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(FsrstError, match=words):
+        read_image(tmp_path / "a.png")
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FsrstError, match="no such file"):
+        read_image(tmp_path / "a.png")
+    with pytest.raises(FsrstError, match="a folder"):
+        read_image(tmp_path)
+
+
+def test_a_bomb_is_refused_without_decoding(tmp_path: Path) -> None:
+    Image.new("1", (11_000, 11_000)).save(tmp_path / "a.png")
+    with pytest.raises(FsrstError, match="over 100 megapixels"):
+        read_image(tmp_path / "a.png")
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_notes_become_png_text(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", noise(2, 2), {"Software": "fsrst", "References": "2"})
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.info["Software"] == "fsrst" and picture.info["References"] == "2"
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.gif.zip"])
+def test_unknown_suffix_is_refused_and_nothing_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FsrstError, match="unknown picture format"):
+        write_image(tmp_path / name, noise(2, 2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_whole_replaces_and_makes_folders(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "a.txt"
+    write_text(path, "one\n")
+    write_text(path, "zwei ü\n")
+    assert path.read_text(encoding="utf-8") == "zwei ü\n"
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError, match="half way"), written_whole(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("half way")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_interrupt_while_writing_leaves_no_rest(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), written_whole(tmp_path / "a.txt"):
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FsrstError, match=r"cannot write .*a\.txt: No space left"):
+        with written_whole(tmp_path / "a.txt"):
+            raise OSError(28, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_or_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FsrstError, match="it is a folder"):
+        write_image(tmp_path / "folder.png", noise(2, 2))
+    with pytest.raises(FsrstError, match="cannot write"):
+        write_image(tmp_path / "file" / "a.png", noise(2, 2))
+
+
+def test_written_files_obey_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {"b": 1, "a": [2]})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [2], "b": 1}
+
+
+# --- pixels <-> numbers ---------------------------------------------------------------------------
+
+
+def test_every_level_survives_the_way_to_float_and_back() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    assert np.array_equal(to_uint8(to_float(levels)), levels)
+    assert np.array_equal(from_planes(to_planes(levels)), levels)
+    assert to_float(levels).dtype == np.float32
+
+
+def test_to_uint8_clamps_rounds_and_survives_nan() -> None:
+    values = np.array([-1.0, 0.0, 0.5 / 255, 1.5 / 255, 1.0, 7.0, np.nan, np.inf, -np.inf])
+    assert to_uint8(values).tolist() == [0, 0, 0, 2, 255, 255, 0, 255, 0]
+
+
+def test_planes_are_channels_first_and_contiguous() -> None:
+    pixels = noise(5, 9)
+    planes = to_planes(pixels)
+    assert planes.shape == (3, 5, 9) and planes.flags.c_contiguous
+    assert planes[1, 2, 3] == np.float32(pixels[2, 3, 1]) / np.float32(255)
+
+
+def test_luma_is_pillows_within_rounding() -> None:
+    pixels = noise(64, 64)
+    theirs = np.asarray(Image.fromarray(pixels).convert("L")).astype(np.float64)
+    ours = luma(pixels.astype(np.float64))
+    assert np.abs(ours - theirs).max() <= 0.51
+    assert luma(to_float(pixels)).dtype == np.float32
+    assert luma(np.ones((1, 1, 3))).item() == pytest.approx(1.0)
+
+
+# --- resampling -----------------------------------------------------------------------------------
+
+
+def test_bicubic_is_pillows_and_no_copy_at_the_same_size() -> None:
+    pixels = noise(128, 128)
+    wanted = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.array_equal(resize_bicubic(pixels, 32, 32), np.asarray(wanted))
+    assert resize_bicubic(pixels, 128, 128) is pixels
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "box"),
+    [
+        (100, 200, (50, 0, 150, 100)),  # wide: the middle
+        (200, 100, (0, 50, 100, 150)),  # tall: the middle
+        (64, 64, (0, 0, 64, 64)),
+        (65, 64, (0, 0, 64, 64)),  # an odd row goes at the bottom
+    ],
+)
+def test_crop_rule_takes_the_centred_square(
+    height: int, width: int, box: tuple[int, int, int, int]
+) -> None:
+    pixels = noise(height, width)
+    wanted = Image.fromarray(pixels).crop(box).resize((32, 32), Image.Resampling.BICUBIC)
+    assert np.array_equal(crop_to(pixels, 32, 32), np.asarray(wanted))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 7), (4000, 3)])
+def test_crop_rule_works_for_any_shape(shape: tuple[int, int]) -> None:
+    assert crop_to(noise(*shape), 32, 24).shape == (24, 32, 3)
