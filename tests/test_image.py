@@ -208,9 +208,9 @@ def test_interrupt_while_writing_leaves_no_rest(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(FsrstError, match=r"cannot write .*a\.txt: No space left"):
-        with written_whole(tmp_path / "a.txt"):
-            raise OSError(28, "No space left on device")
+    said = pytest.raises(FsrstError, match=r"cannot write .*a\.txt: No space left")
+    with said, written_whole(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == []
 
 

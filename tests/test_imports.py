@@ -21,16 +21,15 @@ ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "image": set(),
-    "strip": {"image"},
     "models": {"image"},
     "data": {"image"},
     "options": {"data"},
     "train": {"", "models", "data", "options"},
     "runtime": {"", "image", "models"},
-    "evaluate": {"", "image", "strip", "runtime", "data"},
-    "demo": {"image", "strip", "runtime", "data", "evaluate"},
+    "evaluate": {"", "image", "runtime", "data"},
+    "demo": {"image", "runtime", "data", "evaluate"},
     "cli": {
-        *("", "image", "strip", "models", "data", "options"),
+        *("", "image", "models", "data", "options"),
         *("train", "runtime", "evaluate", "demo"),
     },
 }
@@ -113,7 +112,6 @@ def test_command_line_loads_nothing_heavy_before_a_command() -> None:
         "data.manifest",
         "data.degradation",
         "image",
-        "strip",
         "demo",
     ],
 )

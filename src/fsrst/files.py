@@ -37,7 +37,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; the result is an ordinary one
+        temporary.chmod(
+            0o666 & ~umask
+        )  # mkstemp makes private files; the result is an ordinary one
         temporary.replace(path)
         temporary = None
     except OSError as error:

@@ -76,9 +76,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def write_image(
-    path: str | Path, pixels: Pixels, notes: Mapping[str, str] | None = None
-) -> None:
+def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | None = None) -> None:
     """Write uint8 (H, W, 3) by the suffix of ``path``; ``notes`` become PNG text entries.
 
     Raises
@@ -112,7 +110,9 @@ def to_float(pixels: Pixels) -> Floats:
 
 def to_uint8(values: NDArray[np.floating]) -> Pixels:
     """Clamp to [0, 1], scale by 255, round to nearest -> uint8. NaN becomes 0."""
-    return np.rint(np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0) * 255.0).astype(np.uint8)
+    clamped = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+    pixels: Pixels = np.rint(clamped * 255.0).astype(np.uint8)
+    return pixels
 
 
 def to_planes(pixels: Pixels) -> Floats:
@@ -128,7 +128,8 @@ def from_planes(planes: NDArray[np.floating]) -> Pixels:
 def luma(values: NDArray[np.floating]) -> NDArray[np.floating]:
     """BT.601 full-range luma of (..., 3), same range and dtype as the input's."""
     weights = np.asarray(LUMA_WEIGHTS, dtype=values.dtype)
-    return values @ weights  # type: ignore[no-any-return]
+    result: NDArray[np.floating] = values @ weights
+    return result
 
 
 def resize_bicubic(pixels: Pixels, width: int, height: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""Training options: one typed class, read from YAML; an unknown key names itself and its nearest."""
+"""Training options: one typed class, read from YAML; unknown keys are named with their nearest."""
 
 import difflib
 from pathlib import Path
@@ -36,7 +36,9 @@ class TrainOptions(BaseModel):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     channels_last: bool = False
     augmentation: Augmentation = Augmentation()
-    holdout_identities: int = Field(0, ge=0)  # per data set: not trained on, PSNR at each checkpoint
+    holdout_identities: int = Field(
+        0, ge=0
+    )  # per data set: not trained on, PSNR at each checkpoint
     checkpoint_samples: int = Field(10_000, gt=0)
     log_samples: int = Field(1_000, gt=0)
     seed: int = 13

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.optim import Adam
 
 from fsrst import __version__
-from fsrst.data.dataset import Batch, TrainingSet, open_sets, prefetched
+from fsrst.data.dataset import Batch, TrainingSet, prefetched
+from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
 from fsrst.models import ReferenceSR, build
@@ -50,7 +51,8 @@ def learning_rate_factor(options: TrainOptions, done: int) -> float:
 
 def make_optimizer(model: ReferenceSR, options: TrainOptions) -> Adam:
     """Adam in two groups: the alignment module learns at its own, lower rate (Section 4)."""
-    alignment, others = [], []
+    alignment: list[Tensor] = []
+    others: list[Tensor] = []
     for name, parameter in model.named_parameters():
         (alignment if name.startswith("alignment.") else others).append(parameter)
     groups = [
@@ -65,9 +67,7 @@ def loss_of(model: Any, batch: Batch) -> Tensor:
     return F.l1_loss(model(batch["lr"], batch["refs"], batch["present"]), batch["hr"])
 
 
-def train(
-    options: TrainOptions, *, resume: bool = False, progress: Progress | None = None
-) -> Path:
+def train(options: TrainOptions, *, resume: bool = False, progress: Progress | None = None) -> Path:
     """Run ``options`` to its end and return the path of the final weights.
 
     ``<out>/`` then holds ``model.safetensors`` (the averaged weights when ``ema`` is on),
@@ -99,7 +99,7 @@ def train(
     fabric.seed_everything(options.seed, verbose=False)
     model, header = _start_model(options)
     data = TrainingSet(
-        open_sets(options.data),
+        [load_manifest(root) for root in options.data],
         options.split,
         scale=model.scale,
         n_references=options.n_references,
@@ -109,7 +109,7 @@ def train(
     )
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = fabric.to_device(copy.deepcopy(model)) if options.ema else None
+    averaged = copy.deepcopy(model).to(fabric.device) if options.ema else None
     optimizer = make_optimizer(model, options)
     wrapped, optimizer = fabric.setup(model, optimizer)
 
@@ -140,7 +140,8 @@ def train(
         (start + fabric.global_rank * share, share)
         for start in range(done, options.samples, options.batch_size)
     )
-    losses, clock, since = [], time.perf_counter(), done
+    losses: list[float] = []
+    clock, since = time.perf_counter(), done
     wrapped.train()
     try:
         for batch in prefetched(data, spans):
@@ -148,13 +149,16 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
             loss = loss_of(wrapped, {k: fabric.to_device(v) for k, v in batch.items()})
+            losses.append(loss.item())
+            _stop_if_diverged(losses[-1], "loss", done, out)  # before a NaN reaches the grid
             fabric.backward(loss)
             norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
+            if options.precision != "16-mixed":  # there the scaler skips such steps
+                _stop_if_diverged(norm, "gradient norm", done, out)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if averaged is not None:
                 _average(averaged, model, options.ema, done // options.batch_size)
-            losses.append(loss.detach())
             before, done = done, min(options.samples, done + options.batch_size)
             logged = _crossed(before, done, options.log_samples, options.samples)
             saved = _crossed(before, done, options.checkpoint_samples, options.samples)
@@ -163,17 +167,12 @@ def train(
                 psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
                 row = {
                     "samples": done,
-                    "loss": float(torch.stack(losses).mean()),
+                    "loss": sum(losses) / len(losses),
                     "learning_rate": options.learning_rate * factor,
                     "gradient_norm": norm,
                     "holdout_psnr": psnr,
                     "samples_per_s": (done - since) / (now - clock),
                 }
-                if not math.isfinite(row["loss"]):  # type: ignore[arg-type]
-                    raise FsrstError(
-                        f"the loss is {row['loss']} after {done} samples; the last checkpoint in"
-                        f" {out} is kept; lower learning_rate or set clip_norm"
-                    )
                 rows.append(_csv_row(row))
                 _show(board, row)
                 if progress and fabric.is_global_zero:
@@ -245,6 +244,14 @@ def _load_checkpoint(
     return int(state["done"]), list(state["rows"])
 
 
+def _stop_if_diverged(value: float, what: str, done: int, out: Path) -> None:
+    if not math.isfinite(value):
+        raise FsrstError(
+            f"the {what} is {value} after {done} samples; the last checkpoint in {out} is kept;"
+            " lower learning_rate or set clip_norm"
+        )
+
+
 def _clip(fabric: Fabric, model: Any, optimizer: Any, largest: float | None) -> float:
     limit = math.inf if largest is None else largest
     if fabric.world_size == 1 and fabric._precision.precision != "16-mixed":
@@ -256,8 +263,8 @@ def _clip(fabric: Fabric, model: Any, optimizer: Any, largest: float | None) -> 
 def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int) -> None:
     """Exponential moving average; its memory grows from nothing, so early noise is forgotten."""
     decay = min(decay, (1 + step) / (10 + step))
-    ours = list(averaged.parameters())
-    torch._foreach_lerp_(ours, list(model.parameters()), 1 - decay)
+    for ours, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
+        ours.lerp_(theirs, 1 - decay)
 
 
 @torch.no_grad()
@@ -296,7 +303,7 @@ def _describe(row: dict[str, float | None]) -> str:
 def _tensorboard(out: Path, done: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(out), purge_step=done)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out), purge_step=done)
 
 
 def _show(board: Any, row: dict[str, float | None]) -> None:
@@ -304,4 +311,3 @@ def _show(board: Any, row: dict[str, float | None]) -> None:
         for key in COLUMNS[1:]:
             if row[key] is not None:
                 board.add_scalar(key, row[key], int(row["samples"] or 0))
-

@@ -1,7 +1,7 @@
 """The command line: parses, dispatches, and turns a user's mistake into one line and exit code 2.
 
-One file per group of commands. Nothing here computes, and nothing heavy (numpy, Pillow, torch, rich)
-is imported before a command runs: ``fsrst --help`` has to answer at once.
+One file per group of commands. Nothing here computes, and nothing heavy (numpy, Pillow, torch,
+rich) is imported before a command runs: ``fsrst --help`` has to answer at once.
 
 Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C).
 """
@@ -26,15 +26,15 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command()(upscale.upscale)
-app.command()(demo.demo)
-app.command()(models.info)
-app.command()(models.convert)
-app.command()(models.export)
-app.add_typer(prepare.app, name="prepare")
-app.command()(train.train)
-app.command()(evaluate.evaluate)
-app.command()(evaluate.report)
+app.command(short_help="Upscale a face, or a folder of them.")(upscale.upscale)
+app.command(short_help="See it done on real photographs.")(demo.demo)
+app.command(short_help="List shipped models and backends.")(models.info)
+app.command(short_help="Read a checkpoint of the paper's authors.")(models.convert)
+app.command(short_help="Write the graphs that upscaling needs.")(models.export)
+app.add_typer(prepare.app, name="prepare", short_help="Make a data set with a manifest.")
+app.command(short_help="Train a network from a config file.")(train.train)
+app.command(short_help="Score a model on a data set.")(evaluate.evaluate)
+app.command(short_help="Put results beside each other.")(evaluate.report)
 
 # Which extra brings a package that is not there.
 EXTRAS = {

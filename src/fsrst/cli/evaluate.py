@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fsrst.cli.output import note, progress_shown, say, say_json
-from fsrst.cli.upscale import Backend, Model, Precision, Threads
+from fsrst.cli.upscale import Backend, Precision, Threads
+from fsrst.errors import FsrstError
 
 
 def evaluate(
+    model: Annotated[str, typer.Option(help="A shipped model (see fsrst info), or a model file.")],
     data: Annotated[Path, typer.Option(help="A prepared data set.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    model: Model,
     split: Annotated[str, typer.Option(help="The split to score.")] = "val",
     references: Annotated[int, typer.Option(min=0, help="References for each target.")] = 3,
     identity: Annotated[
@@ -31,21 +34,60 @@ def evaluate(
     Predictions are written first and kept, so an interrupted call goes on where it was.
     """
     from fsrst.data.manifest import load_manifest
-    from fsrst.evaluate.predict import predict
+    from fsrst.evaluate import metrics
+    from fsrst.evaluate.predict import CONDITIONS, predict
     from fsrst.evaluate.report import report, score, strips
     from fsrst.runtime.upscaler import open_upscaler
 
     manifest = load_manifest(data)
     manifest.split(split)
+    if identity:
+        metrics.require_identity()
+    if st_lpips:
+        metrics.require_st_lpips()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     with progress_shown() as progress:
         predict(
-            upscaler, manifest, split, output, n_references=references, progress=progress
+            upscaler,
+            manifest,
+            split,
+            output,
+            n_references=references,
+            conditions=CONDITIONS if references else ("none",),
+            command=shlex.join(["fsrst", *sys.argv[1:]]),
+            progress=progress,
         )
-        summary = score(output, identity=identity, st_lpips=st_lpips, progress=progress)
-        strips(output)
+        summary = score(output, manifest, identity=identity, st_lpips=st_lpips, progress=progress)
+    sheet = strips(output, manifest)
     if as_json:
         say_json(summary)
         return
     say(report([output]))
-    note(f"predictions, scores.csv, summary.json and strips are in {output}")
+    note(f"predictions, scores and strips are in {output}; look at {sheet}")
+
+
+def report(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders that fsrst evaluate wrote.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the Markdown here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Put results beside each other, and beside the paper's where those apply."""
+    from fsrst.evaluate.report import report as markdown_of
+    from fsrst.evaluate.report import report_data
+    from fsrst.files import write_text
+
+    for folder in results:
+        if not folder.is_dir():
+            raise FsrstError(f"{folder} is not a folder; expected one that fsrst evaluate wrote")
+    if output is not None:
+        write_text(output, markdown_of(results))
+    if as_json:
+        say_json(report_data(results))
+    elif output is None:
+        say(markdown_of(results))
+    else:
+        say(f"{output}: {len(results)} results")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fsrst.cli.output import progress_shown, say
+from fsrst.errors import FsrstError
 
 if TYPE_CHECKING:
     from fsrst.data.manifest import Manifest
@@ -94,18 +95,31 @@ def video(
 
 @app.command()
 def synthetic(
-    out: Out,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The data set; it is replaced.")],
     identities: Annotated[int, typer.Option(min=2, help="Number of drawn people.")] = 64,
     views: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 8,
+    val: Annotated[
+        int | None, typer.Option(min=0, help="So many people are split val; default: one in 8.")
+    ] = None,
     size: Size = 128,
-    val: Annotated[int, typer.Option(min=0, help="So many of the people are split val.")] = 8,
     seed: Seed = 13,
 ) -> None:
     """Drawn faces with identity, pose and light: no real person, for tests and first tries."""
+    if val is not None and val >= identities:
+        raise FsrstError(f"--val {val} leaves nobody of --identities {identities} for train")
     from fsrst.data.synthetic import write_synthetic
 
+    splits = None if val is None else {"train": identities - val, "val": val}
     with progress_shown() as progress:
-        manifest = write_synthetic(out, identities=identities, views=views, size=size, seed=seed)
+        manifest = write_synthetic(
+            out,
+            identities=identities,
+            views=views,
+            size=size,
+            seed=seed,
+            splits=splits,
+            progress=progress,
+        )
     _tell(manifest, None)
 
 

@@ -19,26 +19,35 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "fsrst-photo"
 
 Model = Annotated[
-    str, typer.Option("--model", help="A shipped model (see fsrst info), or an exported file.")
+    str,
+    typer.Option(
+        "--model", metavar="NAME", help="A shipped model (see fsrst info), or an exported file."
+    ),
 ]
-Backend = Annotated[str, typer.Option(help="auto, onnxruntime, openvino or torch.")]
+Backend = Annotated[str, typer.Option(metavar="NAME", help="auto, onnxruntime, openvino or torch.")]
 Precision = Annotated[
-    str | None, typer.Option(help="f32, bf16 or int8; the last two are for openvino.")
+    str | None,
+    typer.Option(metavar="NAME", help="f32, bf16 or int8; the last two are for openvino."),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads to compute with; default: all.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Threads to compute with; default: all.")
+]
 
 
 def upscale(
     source: Annotated[Path, typer.Argument(metavar="LR", help="A picture, or a folder of them.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The result: a picture, or a folder.")
+        Path,
+        typer.Option("-o", "--output", metavar="OUT", help="The result: a picture, or a folder."),
     ],
     ref: Annotated[
         list[Path] | None,
-        typer.Option("--ref", help="A picture of the same person; repeat for more."),
+        typer.Option(
+            "--ref", metavar="FILE", help="A picture of the same person; repeat for more."
+        ),
     ] = None,
     refs_dir: Annotated[
-        Path | None, typer.Option(help="A folder of pictures of the same person.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder of pictures of the same person.")
     ] = None,
     model: Model = DEFAULT_MODEL,
     backend: Backend = "auto",
@@ -49,7 +58,9 @@ def upscale(
     ] = False,
     strip: Annotated[
         Path | None,
-        typer.Option(help="Also write a strip: input, bicubic, result, references."),
+        typer.Option(
+            metavar="FILE", help="Also write a strip: input, bicubic, result, references."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -209,15 +220,15 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
 
 
 def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:
+    from fsrst.evaluate.strips import Panel, strip
     from fsrst.image import crop_to, resize_bicubic
-    from fsrst.strip import Panel, draw_strip
 
     height, width = sr.shape[:2]
     panels = [
         Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
         Panel("bicubic", resize_bicubic(lr, width, height)),
-        Panel(f"{upscaler.model}, {len(references)} references", sr),
+        Panel(upscaler.model, sr, f"{len(references)} references"),
     ]
     for number, reference in enumerate(references, start=1):
         panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))
-    return draw_strip(panels)
+    return strip(panels)

@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Queue
 from threading import Event, Thread
 
@@ -107,12 +106,15 @@ class TrainingSet:
     ) -> None:
         sizes = {int(manifest.info["size"]) for manifest in manifests}
         if len(sizes) != 1:
-            raise FsrstError(f"data sets of one picture size are needed, these have {sorted(sizes)}")
+            raise FsrstError(
+                f"data sets of one picture size are needed, these have {sorted(sizes)}"
+            )
         self.size = sizes.pop()
         self.scale = scale
         self.n_references = n_references
         self.augmentation = augmentation
         self.seed = seed
+        self._shuffled = (-1, np.empty(0, int))  # epoch and its order
         self.samples: list[tuple[Store, Sample]] = []
         self.holdout: list[tuple[Store, Sample]] = []
         for manifest in manifests:
@@ -133,31 +135,28 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 1, epoch]).permutation(len(self.samples))
-
     def batch(self, start: int, count: int) -> Batch:
         """Samples ``start`` to ``start + count`` of the endless, shuffled run.
 
-        ``lr (B, 3, h, w)``, ``refs (B, N, 3, s*h, s*w)``, ``present (B, N)``, ``hr (B, 3, s*h, s*w)``.
+        Keys and shapes: ``lr`` (B, 3, h, w), ``refs`` (B, N, 3, s*h, s*w), ``present`` (B, N) of
+        0 and 1, ``hr`` (B, 3, s*h, s*w).
         """
         items = []
         for position in range(start, start + count):
             epoch, within = divmod(position, len(self.samples))
-            store, sample = self.samples[self._permutation_of(epoch)[within]]
+            store, sample = self.samples[self._order(epoch)[within]]
             rng = np.random.default_rng([self.seed, 2, position])
             items.append(self._item(store, sample, rng))
         return _stack(items)
 
-    def _permutation_of(self, epoch: int) -> np.ndarray:
-        cached = getattr(self, "_cached", None)
-        if cached is None or cached[0] != epoch:
-            cached = self._cached = (epoch, self._permutation(epoch))
-        order: np.ndarray = cached[1]
-        return order
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._shuffled[0] != epoch:
+            rng = np.random.default_rng([self.seed, 1, epoch])
+            self._shuffled = (epoch, rng.permutation(len(self.samples)))
+        return self._shuffled[1]
 
     def holdout_batches(self, batch_size: int, limit: int) -> Iterator[Batch]:
-        """At most ``limit`` samples that are never trained on, spread evenly, without augmentation."""
+        """At most ``limit`` samples that are never trained on, evenly spread, as they are."""
         step = max(1, len(self.holdout) // max(1, limit))
         chosen = self.holdout[::step][:limit]
         for start in range(0, len(chosen), batch_size):
@@ -188,9 +187,7 @@ class TrainingSet:
         hr = _affine(store[sample.target], shared)
         refs = []
         for i in chosen:
-            own = _draw_affine(
-                rng, options.refs_degrees, options.refs_translate, options.refs_zoom
-            )
+            own = _draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
             reference = _affine(shown_store[pool[i]], _compose(shared, own))
             refs.append(_light(reference, rng, options.refs_light))
         if options.flip and rng.random() < 0.5:
@@ -267,7 +264,8 @@ def _draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) 
 def _compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
     if first is None or second is None:
         return second if first is None else first
-    return second @ first
+    both: Matrix = second @ first
+    return both
 
 
 def _affine(picture: Pixels, matrix: Matrix | None) -> Pixels:
@@ -292,11 +290,5 @@ def _light(picture: Pixels, rng: Generator, amount: float) -> Pixels:
         return picture
     gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)
     table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
-    return np.rint(table).astype(np.uint8)[picture]
-
-
-def open_sets(roots: Sequence[str | Path]) -> list[Manifest]:
-    """``load_manifest`` of each."""
-    from fsrst.data.manifest import load_manifest
-
-    return [load_manifest(root) for root in roots]
+    lit: Pixels = np.rint(table).astype(np.uint8)[picture]
+    return lit

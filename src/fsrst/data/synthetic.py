@@ -71,5 +71,5 @@ def write_synthetic(
         if progress:
             progress(index + 1, identities, identity)
     made_by = {"prepare": "synthetic", "identities": identities, "views": views, "seed": seed}
-    info = {"name": root.name, "size": size, "made_by": {name: made_by for name in splits}}
+    info = {"name": root.name, "size": size, "made_by": dict.fromkeys(splits, made_by)}
     return write_manifest(root, samples, info)

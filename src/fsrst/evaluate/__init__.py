@@ -1,1 +1,1 @@
-"""Predict first, score second: networks write pictures, and the scorer knows nothing of networks."""
+"""Predict first, score second: networks write pictures; the scorer knows nothing of networks."""

@@ -4,7 +4,7 @@ Everything is computed on 8-bit pictures (H, W, 3), over the whole picture witho
 
 Convention of names:
 ``psnr``      over red, green and blue together.
-``psnr_y``    over BT.601 full-range luma 0.299 R + 0.587 G + 0.114 B of the 8-bit values, unrounded.
+``psnr_y``    over BT.601 full-range luma 0.299 R + 0.587 G + 0.114 B of 8-bit values, unrounded.
 ``ssim``      Gaussian window 11x11, sigma 1.5, population covariance, K1 = 0.01, K2 = 0.03, data
               range 255, mean over pixels (without the outermost 5) and over the three channels.
 ``ssim_y``    the same on the luma above.
@@ -39,9 +39,7 @@ ALIGNED_FACE_BOX = (0.23, 0.31, 0.79, 0.87)
 def mean_squared_error(output: Pixels, truth: Pixels) -> float:
     """Mean of (output - truth)^2 over all values, in squared grey levels (0..65025)."""
     _same_size(output, truth)
-    from skimage.metrics import mean_squared_error as mse
-
-    return float(mse(output, truth))
+    return float(_scikit_image().mean_squared_error(output, truth))
 
 
 def psnr_of(error: float) -> float:
@@ -58,7 +56,7 @@ def psnr(output: Pixels, truth: Pixels) -> float:
 
 
 def psnr_y(output: Pixels, truth: Pixels) -> float:
-    """PSNR over luma [dB]: see ``psnr_y`` above. Other tools use the 16..235 luma: about +1.3 dB."""
+    """PSNR over luma [dB]: see ``psnr_y`` above. Tools with a 16..235 luma print 1.3 dB more."""
     _same_size(output, truth)
     return _psnr(_luma(output), _luma(truth))
 
@@ -97,26 +95,31 @@ def _luma(pixels: Pixels) -> NDArray[np.floating]:
 
 
 def _psnr(output: NDArray[Any], truth: NDArray[Any]) -> float:
-    from skimage.metrics import peak_signal_noise_ratio
-
     if np.array_equal(output, truth):
         return PSNR_CAP
-    return min(PSNR_CAP, float(peak_signal_noise_ratio(truth, output, data_range=255)))
+    value = _scikit_image().peak_signal_noise_ratio(truth, output, data_range=255)
+    return min(PSNR_CAP, float(value))
 
 
 def _ssim(output: NDArray[Any], truth: NDArray[Any], channel_axis: int | None) -> float:
-    from skimage.metrics import structural_similarity
-
     if min(truth.shape[:2]) < SSIM_WINDOW:
         raise FsrstError(
             f"SSIM needs pictures of at least {SSIM_WINDOW} px; these have"
             f" {truth.shape[1]}x{truth.shape[0]}"
         )
-    value = structural_similarity(
+    value = _scikit_image().structural_similarity(
         truth, output, data_range=255, channel_axis=channel_axis,
         gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
     )  # fmt: skip
     return float(value)
+
+
+def _scikit_image() -> Any:
+    try:
+        import skimage.metrics
+    except ImportError as error:
+        raise FsrstError("scores need scikit-image: pip install 'fsrst[scores]'") from error
+    return skimage.metrics
 
 
 # Identity distance

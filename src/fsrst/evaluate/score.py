@@ -8,6 +8,7 @@ same that the networks were given. Definitions of the measures: ``fsrst.evaluate
 """
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from fsrst.data.manifest import Manifest, Sample, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
 from fsrst.evaluate.predict import Progress, prediction_path, read_record
-from fsrst.files import write_json, written_whole
+from fsrst.files import write_json, write_text
 from fsrst.image import Pixels, read_image, resize_bicubic
 
 SCORES = "scores.csv"
@@ -158,12 +159,12 @@ def _rows(
 
 
 def _write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            short = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()}
-            writer.writerow(short)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6f}" if isinstance(v, float) else v for k, v in row.items()})
+    write_text(path, text.getvalue())
 
 
 def _summary(record: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:

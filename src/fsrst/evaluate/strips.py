@@ -1,7 +1,8 @@
 """Pictures beside each other with a title above and numbers below. Pillow and numpy only.
 
-One scale for all panels of a strip: each is brought to the same height, smaller pictures by nearest
-neighbour (every pixel stays visible and none is invented), larger ones by antialiased bicubic.
+All panels of a strip have one height. Smaller pictures are enlarged a whole number of times by
+nearest neighbour, so that every pixel stays visible and none is invented; what is then too large
+is reduced by antialiased bicubic.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class Panel:
     caption: str = ""
 
 
-def strip(panels: Sequence[Panel], *, height: int = 192) -> Pixels:
+def strip(panels: Sequence[Panel], *, height: int = 256) -> Pixels:
     """Panels from left to right, pictures ``height`` px high -> uint8 (H, W, 3), on white.
 
     Text that is wider than its panel is set smaller, down to 9 px, then cut with "...".
@@ -79,10 +80,12 @@ def _to_height(pixels: Pixels, height: int) -> Image.Image:
     picture = Image.fromarray(pixels)
     if picture.height == height:
         return picture
+    times = -(-height // picture.height)
+    if times > 1:
+        enlarged = (picture.width * times, picture.height * times)
+        picture = picture.resize(enlarged, Image.Resampling.NEAREST)
     width = max(1, round(picture.width * height / picture.height))
-    smaller = picture.height < height
-    how = Image.Resampling.NEAREST if smaller else Image.Resampling.BICUBIC
-    return picture.resize((width, height), how)
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _write(

@@ -16,10 +16,13 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(torch.relu(self.conv1(torch.relu(x))))
+        residual: Tensor = self.conv2(torch.relu(self.conv1(torch.relu(x))))
+        return x + residual
 
 
-def residual_trunk(inputs: int, width: int, blocks: int, outputs: int, *, bias: bool) -> nn.Sequential:
+def residual_trunk(
+    inputs: int, width: int, blocks: int, outputs: int, *, bias: bool
+) -> nn.Sequential:
     """conv3x3, ``blocks`` residual blocks, conv3x3 (its bias as given); no long skip."""
     return nn.Sequential(
         nn.Conv2d(inputs, width, 3, padding=1),
@@ -29,7 +32,7 @@ def residual_trunk(inputs: int, width: int, blocks: int, outputs: int, *, bias: 
 
 
 class FeatureExtractor(nn.Module):
-    """(B, inputs, h, w) -> (B, 3, h, w): five residual blocks. One for L, one for all references."""
+    """(B, inputs, h, w) -> (B, 3, h, w) by five residual blocks: one for L, one for all R_i."""
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()

@@ -1,12 +1,11 @@
 """FSRST (ACCV 2024), Figure 1: the paper's network in its two sizes.
 
-    L  -> FeatureExtractor ---------------+-> Localisation -> warp -> aggregate -> constructor -> + -> S
-    R_i -> luma -> unshuffle -> FeatureExtractor -+              bicubic(L) ----------------------^
+    L ---> features_lr ---------------+--> align -> aggregate -> constructor -> + -> S
+    R_i -> luma -> unshuffle -> features_refs -^                   bicubic(L) --^
 
 Jois, DiLillo, Storer: "Reference-Based Face Super-Resolution Using the Spatial Transformer".
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -57,5 +56,5 @@ class FSRST(ReferenceSR):
         if features_refs.shape[1] > 0:
             aligned = self.alignment(features_lr, features_refs)  # (B, N, 3, h, w)
             fused = aggregate(features_lr, aligned, present)  # (B, 3, h, w)
-        residual = self.constructor(fused)  # (B, 3, s*h, s*w)
-        return bicubic_skip(lr.float(), self.scale) + residual.to(torch.float32)  # eq. 12
+        residual: Tensor = self.constructor(fused)  # (B, 3, s*h, s*w)
+        return bicubic_skip(lr.float(), self.scale) + residual.float()  # eq. 12

@@ -46,7 +46,7 @@ class ReferenceSR(nn.Module, ABC):
 
     @abstractmethod
     def upscale(self, lr: Tensor, state: State) -> Tensor:
-        """``lr`` (B, 3, h, w) and a state of the same batch -> ``sr`` (B, 3, s*h, s*w), unclamped."""
+        """``lr`` (B, 3, h, w), state of the same batch -> ``sr`` (B, 3, s*h, s*w), unclamped."""
 
     def forward(self, lr: Tensor, refs: Tensor, present: Tensor | None = None) -> Tensor:
         """``encode`` then ``upscale``."""

@@ -24,7 +24,11 @@ FORMAT = 1
 
 
 def save_weights(
-    path: str | Path, model: ReferenceSR, header: dict[str, Any] | None = None, *, half: bool = False
+    path: str | Path,
+    model: ReferenceSR,
+    header: dict[str, Any] | None = None,
+    *,
+    half: bool = False,
 ) -> None:
     """Write ``model`` to ``path``, whole or not at all; ``half`` stores float16.
 
@@ -116,8 +120,8 @@ AUTHOR_PREFIXES = {  # their state-dict prefix -> our submodule
 def convert_author_checkpoint(path: str | Path, name: str) -> ReferenceSR:
     """Read a state dict that the paper authors' script saved into our network ``name``.
 
-    Keys may start with ``module.`` (data-parallel training). Layers are matched by their order under
-    each prefix and by shape; the scale (4 or 8) is read from the reference extractor's input.
+    Keys may start with ``module.`` (data-parallel training). Layers are matched by their order
+    under each prefix and by shape; the scale (4 or 8) by the reference extractor's input.
 
     Raises
     ------
@@ -139,7 +143,9 @@ def convert_author_checkpoint(path: str | Path, name: str) -> ReferenceSR:
         )
     theirs = {key.removeprefix("module."): value for key, value in loaded.items()}
     unknown = [key for key in theirs if not key.startswith(tuple(AUTHOR_PREFIXES))]
-    missing = [prefix for prefix in AUTHOR_PREFIXES if not any(k.startswith(prefix) for k in theirs)]
+    missing = [
+        prefix for prefix in AUTHOR_PREFIXES if not any(k.startswith(prefix) for k in theirs)
+    ]
     if unknown or missing:
         what = f"has unknown key {unknown[0]!r}" if unknown else f"has no key {missing[0]}*"
         raise FsrstError(f"{path} {what}: not an FSRST of the paper's authors")
@@ -147,7 +153,9 @@ def convert_author_checkpoint(path: str | Path, name: str) -> ReferenceSR:
     inputs = theirs[_in_order(theirs, "feature_extraction_ref.model.")[0]].shape[1]
     scale = {16: 4, 64: 8}.get(inputs)
     if scale is None:
-        raise FsrstError(f"{path} takes references of {inputs} channels; expected 16 (4x) or 64 (8x)")
+        raise FsrstError(
+            f"{path} takes references of {inputs} channels; expected 16 (4x) or 64 (8x)"
+        )
     model = build(name, scale=scale)
     ours = model.state_dict()
     for module in dict.fromkeys(AUTHOR_PREFIXES.values()):

@@ -1,4 +1,4 @@
-"""Hair behind and in front of the head, and glasses. Conventions: see ``fsrst.data.drawing.pen``."""
+"""Hair behind and in front of the head, and glasses; conventions: ``fsrst.data.drawing.pen``."""
 
 import numpy as np
 
@@ -48,7 +48,9 @@ def hair_behind(pen: Pen, person: Person) -> None:
     shades = strand_shades(person, dice)
     starts = np.stack([dice.many(120) * (side + 0.01), np.full(120, 0.0)], 1)
     ends = starts * (1.04, 1) + (0, low) + dice.many(120, 2) * 0.012
-    pen.strokes(bends(starts, (starts + ends) / 2 + dice.many(120, 2) * (wave, 0), ends), shades, 0.005)
+    pen.strokes(
+        bends(starts, (starts + ends) / 2 + dice.many(120, 2) * (wave, 0), ends), shades, 0.005
+    )
 
 
 def hairline(person: Person, dice: Dice) -> tuple[Points, float]:
@@ -67,9 +69,11 @@ def hairline(person: Person, dice: Dice) -> tuple[Points, float]:
                  (-side + 0.05, -0.16), (-side + 0.012, -0.03), (-side - 0.004, 0.16)]  # fmt: skip
     elif person.style == "short":
         fall = dice.between(0.02, 0.075)
-        inner = [(side + 0.006, -0.02), (side - 0.014, -0.12), (side - 0.06, high + 0.03),
-                 (part + 0.05, high + fall), (part, high + 0.01), (part - 0.08, high + fall * 0.7),
-                 (-side + 0.05, high + 0.03), (-side + 0.014, -0.12), (-side - 0.006, -0.02)]  # fmt: skip
+        inner = [
+            (side + 0.006, -0.02), (side - 0.014, -0.12), (side - 0.06, high + 0.03),
+            (part + 0.05, high + fall), (part, high + 0.01), (part - 0.08, high + fall * 0.7),
+            (-side + 0.05, high + 0.03), (-side + 0.014, -0.12), (-side - 0.006, -0.02),
+        ]  # fmt: skip
     else:
         dip = dice.between(-0.012, 0.025)
         inner = [(side + 0.006, -0.03), (side - 0.01, -0.13), (side - 0.05, high + 0.045),
@@ -81,7 +85,14 @@ def hairline(person: Person, dice: Dice) -> tuple[Points, float]:
 def hair_in_front(pen: Pen, person: Person) -> None:
     dice = Dice(person.key, 21)
     inner, part = hairline(person, dice)
-    grown = {"short": 0.035, "swept": 0.06, "long": 0.04, "bob": 0.045, "curly": 0.06, "cropped": 0.008}
+    grown = {
+        "short": 0.035,
+        "swept": 0.06,
+        "long": 0.04,
+        "bob": 0.045,
+        "curly": 0.06,
+        "cropped": 0.008,
+    }
     volume = grown[person.style] + dice.between(-0.006, 0.012)
     wide = person.cheek + 0.012 + volume * 0.4
     left, right = inner[-1], inner[0]
@@ -107,7 +118,10 @@ def hair_in_front(pen: Pen, person: Person) -> None:
         return
     count = 210
     at = (dice.many(count) + 1) / 2
-    ends = inner[np.minimum((at * len(inner)).astype(int), len(inner) - 1)] + dice.many(count, 2) * 0.008
+    ends = (
+        inner[np.minimum((at * len(inner)).astype(int), len(inner) - 1)]
+        + dice.many(count, 2) * 0.008
+    )
     if person.style == "swept":  # combed back, from the forehead over the top
         starts = ends
         ends = np.stack([starts[:, 0] * 1.1 + part * 0.5, -0.40 - volume - 0 * at], 1)
@@ -175,7 +189,9 @@ def glasses(pen: Pen, person: Person) -> None:
     dice = Dice(person.key, 22)
     if not dice.chance(0.3):
         return
-    colour = dice.colour(((28, 24, 26), (110, 60, 30), (170, 140, 60), (150, 30, 50), (40, 60, 120)))
+    colour = dice.colour(
+        ((28, 24, 26), (110, 60, 30), (170, 140, 60), (150, 30, 50), (40, 60, 120))
+    )
     wide, high = dice.between(0.07, 0.08), dice.between(0.048, 0.066)
     square, thick = dice.between(0.5, 1.0), dice.between(0.007, 0.016)
     spotted = dice.chance(0.35)
@@ -185,7 +201,9 @@ def glasses(pen: Pen, person: Person) -> None:
         ring = np.concatenate([ring, ring[:2]]) + (side * person.eye_x, person.eye_y + 0.008)
         pen.stroke(ring, colour, thick, lift=0.02)
         if spotted:
-            pen.dots(ring[::2], np.full(15, thick * 0.28), [mix(colour, (230, 180, 90), 0.7)], lift=0.02)
+            pen.dots(
+                ring[::2], np.full(15, thick * 0.28), [mix(colour, (230, 180, 90), 0.7)], lift=0.02
+            )
         arm = np.array([(side * (person.eye_x + wide), person.eye_y - 0.01),
                         (side * (person.cheek + 0.008), person.eye_y - 0.004)])  # fmt: skip
         pen.stroke(arm, colour, thick, lift=0.01)

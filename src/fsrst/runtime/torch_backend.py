@@ -1,0 +1,52 @@
+"""The network itself, for comparison and for weights that are not exported yet (extra ``train``)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsrst.errors import FsrstError
+
+Array = NDArray[np.float32]
+
+
+class TorchBackend:
+    """Runs a ``.safetensors`` file on the CPU in float32.
+
+    ``threads`` is torch's number for the whole process, as torch knows no other.
+    """
+
+    name = "torch"
+    precision = "f32"
+
+    def __init__(self, weights: Path, *, threads: int) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise FsrstError(
+                "backend torch is not installed; install it with: pip install 'fsrst[train]'"
+                " or use --backend onnxruntime"
+            ) from error
+        from fsrst.models.weights import load_weights
+
+        self._torch = torch
+        torch.set_num_threads(threads)
+        model, header = load_weights(weights)
+        self._model = model.to(memory_format=torch.channels_last)
+        self.info: dict[str, Any] = {**header, "scale": model.scale, "lr_size": model.lr_size}
+
+    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+        """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
+        with self._torch.inference_mode():
+            state = self._model.encode(
+                self._torch.from_numpy(refs), self._torch.from_numpy(present)
+            )
+        return tuple(tensor.numpy() for tensor in state)
+
+    def upscale(self, lr: Array, *state: Array) -> Array:
+        """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
+        with self._torch.inference_mode():
+            tensors = tuple(self._torch.from_numpy(array) for array in state)
+            result: Array = self._model.upscale(self._torch.from_numpy(lr), tensors).numpy()
+        return result

@@ -1,0 +1,303 @@
+"""The run-time: open a model once, set references once, upscale every frame.
+
+    upscaler = open_upscaler("fsrst-photo")
+    upscaler.set_references([read_image("a.jpg"), read_image("b.jpg")])
+    sharp = upscaler(read_image("small.png"))
+
+Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch nor a runtime.
+"""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsrst.errors import FsrstError
+from fsrst.image import Pixels, crop_to, from_planes, to_planes
+
+WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
+PRECISIONS = {
+    "onnxruntime": ("f32",),
+    "openvino": ("f32", "bf16", "int8"),
+    "torch": ("f32",),
+}
+GRAPH_SUFFIX = ".upscale.onnx"
+TORCH_SUFFIX = ".safetensors"
+MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
+
+Array = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """What runs the two graphs; arrays are float32 and contiguous.
+
+    ``info`` is the header of the weights with ``scale`` and ``lr_size``.
+    """
+
+    name: str
+    precision: str
+    info: dict[str, Any]
+
+    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+        """refs (B, N, 3, s*h, s*w), present (B, N) of 0 and 1 -> state, each tensor (B, N, ...)."""
+
+    def upscale(self, lr: Array, *state: Array) -> Array:
+        """lr (B, 3, h, w), state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
+
+
+class Upscaler:
+    """uint8 in, uint8 out; references are encoded when they are set, not for every frame.
+
+    Attributes
+    ----------
+    model, backend, precision
+        Names: what was asked for, what runs, what it computes in.
+    scale, lr_size
+        Enlargement; side of the only input size [px], or None when the model takes any.
+    references
+        How many are set (0 at first).
+    info
+        Header of the weights: model, options, parameters, training, scores, version.
+    """
+
+    def __init__(self, model: str, runner: Backend) -> None:
+        self.model = model
+        self.backend = runner.name
+        self.precision = runner.precision
+        self.info = runner.info
+        self.scale = int(runner.info["scale"])
+        self.lr_size: int | None = runner.info["lr_size"]
+        self.references = 0
+        self._runner = runner
+        self._pictures: list[Pixels] = []
+        self._state: tuple[Array, ...] | None = None
+        self._state_size: tuple[int, int] | None = None
+
+    def set_references(self, pictures: Sequence[Pixels]) -> None:
+        """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
+
+        Each is cropped to the largest centred part of the output's aspect and resized to the
+        output's size (``fsrst.image.crop_to``). They replace those set before.
+        """
+        for number, picture in enumerate(pictures, start=1):
+            _check_picture(picture, f"reference {number}")
+        self._pictures = list(pictures)
+        self.references = len(self._pictures)
+        self._state = None
+        if self.lr_size is not None:
+            self._state_for(self.lr_size, self.lr_size)
+
+    def __call__(self, lr: Pixels) -> Pixels:
+        """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
+
+        Raises
+        ------
+        FsrstError
+            If it is no uint8 RGB picture or not of the model's size.
+        """
+        return self.upscale_batch([lr])[0]
+
+    def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+        """Upscale pictures of one size that share the references."""
+        results: list[Pixels] = []
+        for picture in pictures:
+            self._check_lr(picture, pictures[0])
+        for start in range(0, len(pictures), MAX_BATCH):
+            lr = np.stack([to_planes(picture) for picture in pictures[start : start + MAX_BATCH]])
+            state = self._state_for(lr.shape[2], lr.shape[3])
+            if len(lr) > 1:
+                state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
+            results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
+        return results
+
+    def _state_for(self, height: int, width: int) -> tuple[Array, ...]:
+        """The encoded references for inputs of ``height x width`` [px], kept until they change."""
+        if self._state is None or self._state_size != (height, width):
+            high, wide = self.scale * height, self.scale * width
+            if self._pictures:
+                planes = [to_planes(crop_to(picture, wide, high)) for picture in self._pictures]
+                refs = np.stack(planes)[None]  # (1, N, 3, s*h, s*w)
+            else:  # a graph has at least one reference; present = 0 takes it out
+                refs = np.zeros((1, 1, 3, high, wide), dtype=np.float32)
+            present = np.full(refs.shape[:2], float(bool(self._pictures)), dtype=np.float32)
+            self._state = self._runner.encode(refs, present)
+            self._state_size = (height, width)
+        return self._state
+
+    def _check_lr(self, picture: Pixels, first: Pixels) -> None:
+        _check_picture(picture, "the input")
+        height, width = picture.shape[:2]
+        if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
+            raise FsrstError(
+                f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
+                " crop it to the head, or let --resize do it"
+            )
+        if picture.shape != first.shape:
+            raise FsrstError(
+                f"a batch holds pictures of one size: got {width}x{height} beside"
+                f" {first.shape[1]}x{first.shape[0]}"
+            )
+
+
+def _check_picture(picture: Pixels, what: str) -> None:
+    if (
+        not isinstance(picture, np.ndarray)
+        or picture.dtype != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or 0 in picture.shape
+    ):
+        found = (
+            f"{picture.dtype} {picture.shape}"
+            if isinstance(picture, np.ndarray)
+            else type(picture).__name__
+        )
+        raise FsrstError(f"{what} must be a uint8 array (H, W, 3), got {found}; use read_image")
+
+
+def open_upscaler(
+    model: str | Path = "fsrst-photo",
+    backend: str = "auto",
+    *,
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Upscaler:
+    """Open a model for upscaling.
+
+    Parameters
+    ----------
+    model
+        Name of a shipped model (``shipped_models()``), or a path: an exported ``*.upscale.onnx``, a
+        folder that holds one, or a ``.safetensors`` file (torch backend).
+    backend
+        ``onnxruntime``, ``openvino``, ``torch``, or ``auto``: OpenVINO where it is installed, else
+        ONNX Runtime; torch for ``.safetensors``.
+    precision
+        ``f32`` (default); with OpenVINO also ``bf16`` and ``int8``.
+    threads
+        Default: one per physical core that this process may use.
+
+    Raises
+    ------
+    FsrstError
+        For an unknown name, a missing or damaged file, a backend that is not installed.
+    """
+    _one_of("backend", backend, BACKENDS)
+    if precision is not None:
+        _one_of("precision", precision, PRECISIONS["openvino"])
+    if threads is not None and threads < 1:
+        raise FsrstError(f"threads must be 1 or more, got {threads}")
+    name = str(model)
+    stem, suffix = _find(model, backend)
+    backend = _choose(backend, suffix, precision)
+    precision = precision or "f32"
+    if precision not in PRECISIONS[backend]:
+        raise FsrstError(
+            f"backend {backend} computes in {' or '.join(PRECISIONS[backend])}, not {precision};"
+            " use --backend openvino"
+        )
+    runner = _open_backend(backend, stem, precision, threads or physical_cores())
+    return Upscaler(name, runner)
+
+
+def _open_backend(backend: str, stem: Path, precision: str, threads: int) -> Backend:
+    if backend == "torch":
+        from fsrst.runtime.torch_backend import TorchBackend
+
+        return TorchBackend(_beside(stem, TORCH_SUFFIX), threads=threads)
+    if backend == "openvino":
+        from fsrst.runtime.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(stem, precision=precision, threads=threads)
+    from fsrst.runtime.onnx_backend import OnnxBackend
+
+    return OnnxBackend(stem, threads=threads)
+
+
+def _choose(backend: str, suffix: str, precision: str | None) -> str:
+    if suffix == TORCH_SUFFIX:
+        if backend not in ("auto", "torch"):
+            raise FsrstError(
+                f"backend {backend} runs exported files, not {TORCH_SUFFIX}; write them with"
+                " `fsrst export` or use --backend torch"
+            )
+        return "torch"
+    if backend != "auto":
+        return backend
+    if precision in ("bf16", "int8") or installed("openvino"):
+        return "openvino"
+    return "onnxruntime"
+
+
+def _find(model: str | Path, backend: str) -> tuple[Path, str]:
+    """(stem of the model's files, suffix of the file that was meant)."""
+    path = Path(model)
+    if path.name.endswith(GRAPH_SUFFIX) or path.suffix == TORCH_SUFFIX:
+        if not path.is_file():
+            raise FsrstError(f"no model file {path}")
+        suffix = TORCH_SUFFIX if path.suffix == TORCH_SUFFIX else GRAPH_SUFFIX
+        return path.parent / path.name.removesuffix(suffix), suffix
+    if path.is_dir():
+        suffix = TORCH_SUFFIX if backend == "torch" else GRAPH_SUFFIX
+        found = sorted(path.glob(f"*{suffix}"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise FsrstError(f"folder {path} must hold one *{suffix}, found {names}; name the file")
+        return path / found[0].name.removesuffix(suffix), suffix
+    shipped = shipped_models()
+    if str(model) not in shipped:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FsrstError(
+            f"unknown model {str(model)!r}: neither a file or folder nor one of"
+            f" {', '.join(shipped) or 'the shipped models (none here)'}{hint}"
+        )
+    return WEIGHTS / str(model), GRAPH_SUFFIX
+
+
+def _beside(stem: Path, suffix: str) -> Path:
+    path = stem.parent / f"{stem.name}{suffix}"
+    if not path.is_file():
+        raise FsrstError(f"backend torch needs {path}, which does not exist; use another --backend")
+    return path
+
+
+def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        from difflib import get_close_matches
+
+        near = get_close_matches(value, allowed, n=1, cutoff=0.3)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise FsrstError(f"unknown {what} {value!r}; there are {', '.join(allowed)}{hint}")
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(file.name.removesuffix(GRAPH_SUFFIX) for file in WEIGHTS.glob(f"*{GRAPH_SUFFIX}"))
+
+
+def installed(backend: str) -> bool:
+    """Whether a backend can be imported; nothing is imported for it."""
+    return importlib.util.find_spec(backend) is not None
+
+
+def physical_cores() -> int:
+    """Physical cores that this process may run on; logical ones where the system does not tell."""
+    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
+        return max(1, os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(topology.read_text().strip())
+        except OSError:
+            return max(1, len(allowed))
+    return max(1, len(cores))

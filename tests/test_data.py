@@ -1,0 +1,227 @@
+"""Manifest and training batches."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fsrst.data.dataset import Augmentation, Store, TrainingSet, prefetched
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import (
+    Manifest,
+    Sample,
+    load_manifest,
+    write_manifest,
+    wrong_person,
+)
+from fsrst.errors import FsrstError
+from fsrst.image import from_planes, write_image
+
+INFO = {"name": "tiny", "size": 32, "made_by": {}}
+
+
+def make(root: Path, people: int = 4, pictures: int = 4, split: str = "train") -> Manifest:
+    """Flat pictures whose red channel is the person and green the picture: easy to recognise."""
+    samples = []
+    for person in range(people):
+        files = []
+        for picture in range(pictures):
+            pixels = np.zeros((32, 32, 3), np.uint8)
+            pixels[..., 0], pixels[..., 1] = 10 * person + 5, 10 * picture + 5
+            pixels[:, :16, 2] = 200
+            files.append(f"images/{person}-{picture}.png")
+            write_image(root / files[-1], pixels)
+        for picture, file in enumerate(files):
+            others = tuple(files[:picture] + files[picture + 1 :])
+            samples.append(Sample(f"p{person}-{picture}", f"p{person}", split, file, others, file))
+    return write_manifest(root, samples, INFO)
+
+
+def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
+    augmentation = Augmentation(**{k: v for k, v in changes.items() if k != "holdout"})
+    return TrainingSet(
+        [manifest],
+        "train",
+        scale=4,
+        n_references=3,
+        augmentation=augmentation,
+        seed=13,
+        holdout_identities=int(changes.get("holdout", 0)),
+    )
+
+
+# --- manifest --------------------------------------------------------------------------------------
+
+
+def test_manifest_round_trip(tmp_path: Path) -> None:
+    written = make(tmp_path)
+    read = load_manifest(tmp_path)
+    assert read.samples == written.samples
+    assert read.hash == written.hash
+    assert read.info["counts"] == {"train": {"identities": 4, "samples": 16}}
+
+
+def test_splits_are_added_and_replaced(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    val = [
+        Sample("v", "someone", "val", first.samples[0].target, first.samples[0].references, "x")
+    ]
+    both = write_manifest(tmp_path, val, INFO, split="val")
+    assert len(both.split("train")) == 16
+    assert len(write_manifest(tmp_path, val, INFO, split="val").split("val")) == 1
+    with pytest.raises(FsrstError, match="has no split 'test'; it has: train, val"):
+        both.split("test")
+    with pytest.raises(FsrstError, match="pictures of 32 px, not 64"):
+        write_manifest(tmp_path, val, {**INFO, "size": 64}, split="val")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"identity": " "}, "empty identity"),
+        ({"split": "val"}, "identity 'p0' is in split"),
+        ({"target": "images/none.png"}, r"images/none.png is in the manifest but not on disk"),
+        ({"id": "p0-1"}, "'p0-1' occurs twice"),
+        ({"shoe_size": 43}, "line 1: not a sample"),
+    ],
+)
+def test_bad_manifests_are_refused(tmp_path: Path, change: dict, message: str) -> None:
+    make(tmp_path)
+    path = tmp_path / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(lines[0]), **change}), *lines[1:]]))
+    with pytest.raises(FsrstError, match=message):
+        load_manifest(tmp_path)
+
+
+def test_missing_and_damaged_sets_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FsrstError, match="no manifest.jsonl in"):
+        load_manifest(tmp_path)
+    make(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(FsrstError, match="dataset.json is missing or damaged"):
+        load_manifest(tmp_path)
+
+
+def test_wrong_person_is_the_next_one(tmp_path: Path) -> None:
+    samples = list(make(tmp_path).samples)
+    assert wrong_person(samples, samples[0]).identity == "p1"
+    assert wrong_person(samples, samples[-1]).identity == "p0"
+    with pytest.raises(FsrstError, match="two identities"):
+        wrong_person([s for s in samples if s.identity == "p0"], samples[0])
+
+
+# --- batches ---------------------------------------------------------------------------------------
+
+
+def test_batch_shapes_and_low_resolution(tmp_path: Path) -> None:
+    batch = training_set(make(tmp_path)).batch(0, 5)
+    assert batch["lr"].shape == (5, 3, 8, 8)
+    assert batch["refs"].shape == (5, 3, 3, 32, 32)
+    assert batch["hr"].shape == (5, 3, 32, 32)
+    assert batch["present"].tolist() == [[1, 1, 1]] * 5
+    hr = from_planes(batch["hr"][0].numpy())
+    pillow = np.asarray(Image.fromarray(hr).resize((8, 8), Image.Resampling.BICUBIC))
+    assert np.array_equal(from_planes(batch["lr"][0].numpy()), pillow)
+
+
+def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    strong = {
+        "flip": True,
+        "degrees": 5.0,
+        "refs_zoom": 0.1,
+        "refs_light": 0.2,
+        "wrong_person": 0.3,
+        "reference_dropout": 0.3,
+    }
+    one, other = training_set(manifest, **strong), training_set(manifest, **strong)
+    other.batch(40, 3)  # whatever was asked before does not matter
+    whole = one.batch(20, 8)
+    halves = [other.batch(20, 4), other.batch(24, 4)]
+    for key, value in whole.items():
+        assert torch.equal(value, torch.cat([half[key] for half in halves])), key
+
+
+def test_an_epoch_shows_every_sample_once(tmp_path: Path) -> None:
+    data = training_set(make(tmp_path))
+    colours = {tuple(hr[:2, 0, -1].tolist()) for hr in data.batch(16, 16)["hr"]}
+    assert len(colours) == 16
+
+
+def test_references_are_of_the_person_and_never_the_target(tmp_path: Path) -> None:
+    batch = training_set(make(tmp_path)).batch(0, 32)
+    for hr, refs in zip(batch["hr"], batch["refs"], strict=True):
+        assert (refs[:, 0, 0, 0] == hr[0, 0, 0]).all()
+        assert (refs[:, 1, 0, 0] != hr[1, 0, 0]).all()
+
+
+def test_wrong_people_and_dropout_happen(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    batch = training_set(manifest, wrong_person=1.0).batch(0, 32)
+    wrong = batch["refs"][:, 0, 0, 0, 0] != batch["hr"][:, 0, 0, 0]
+    assert wrong.float().mean() > 0.5
+    present = training_set(manifest, reference_dropout=1.0).batch(0, 64)["present"].sum(1)
+    assert set(present.tolist()) == {0.0, 1.0, 2.0}
+
+
+def test_shared_motion_moves_all_and_own_motion_moves_references(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+
+    def edges(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return batch["hr"][:, 2].sum((1, 2)), batch["refs"][:, 0, 2].sum((1, 2))
+
+    hr, ref = edges(training_set(manifest, translate=0.1).batch(0, 8))
+    assert torch.allclose(hr, ref)
+    assert hr.std() > 1
+    hr, ref = edges(training_set(manifest, refs_translate=0.1).batch(0, 8))
+    assert hr.std() < 0.01
+    assert ref.std() > 1
+
+
+def test_quarter_turns_and_flips_are_shared(tmp_path: Path) -> None:
+    batch = training_set(make(tmp_path), flip=True, quarter_turns=True).batch(0, 32)
+    blue = batch["hr"][:, 2]
+    assert torch.equal(blue, batch["refs"][:, 0, 2])
+    assert len({tuple(picture[[0, 0, -1], [0, -1, 0]].tolist()) for picture in blue}) == 4
+
+
+def test_holdout_identities_are_never_trained_on(tmp_path: Path) -> None:
+    data = training_set(make(tmp_path), holdout=1)
+    out = {sample.identity for _, sample in data.holdout}
+    assert len(out) == 1
+    assert not out & {sample.identity for _, sample in data.samples}
+    assert sum(len(b["hr"]) for b in data.holdout_batches(2, 100)) == 4
+    with pytest.raises(FsrstError, match="leaves none of 4"):
+        training_set(make(tmp_path / "b"), holdout=4)
+
+
+def test_pixels_are_decoded_once_and_again_when_a_picture_changes(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    sample = manifest.samples[0]
+    assert Store(manifest, manifest.samples)[sample.target][0, -1].tolist() == [5, 5, 0]
+    assert len(list(tmp_path.glob("pixels-*.npy"))) == 1
+    write_image(tmp_path / sample.target, np.full((32, 32, 3), 77, np.uint8))
+    assert Store(manifest, manifest.samples)[sample.target][0, 0].tolist() == [77, 77, 77]
+    write_image(tmp_path / sample.target, np.full((16, 32, 3), 77, np.uint8))
+    with pytest.raises(FsrstError, match="is 32x16 px, dataset.json says 32"):
+        Store(manifest, manifest.samples)
+
+
+def test_degrade_refuses_what_does_not_divide() -> None:
+    with pytest.raises(FsrstError, match="30x32 picture cannot be reduced 4 times"):
+        degrade(np.zeros((32, 30, 3), np.uint8), 4)
+
+
+def test_prefetching_changes_nothing_and_raises(tmp_path: Path) -> None:
+    data = training_set(make(tmp_path))
+    spans = [(0, 4), (4, 4), (8, 4)]
+    for (start, count), batch in zip(spans, prefetched(data, iter(spans)), strict=True):
+        assert torch.equal(batch["hr"], data.batch(start, count)["hr"])
+    (tmp_path / "pixels").mkdir()
+    data.samples[5] = None  # type: ignore[call-overload]
+    with pytest.raises(TypeError):
+        list(prefetched(data, iter([(0, 16)])))

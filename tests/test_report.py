@@ -1,0 +1,202 @@
+"""What a person reads and looks at: tables with the paper's numbers, strips, sheets."""
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fsrst.errors import FsrstError
+from fsrst.evaluate.report import paper, report, report_data
+from fsrst.evaluate.strips import Panel, sheet, strip
+from fsrst.image import Pixels
+
+MEANS = {
+    "psnr_mean": 25.0, "psnr_pooled": 24.6, "psnr_y": 26.1, "ssim": 0.7812, "ssim_y": 0.7931,
+    "psnr_spread": 1.2, "psnr_standard_error": 0.25, "n": 40, "identities": 5,
+}  # fmt: skip
+SUMMARY: dict[str, Any] = {
+    "format": 1, "model": "fsrst-photo", "network": "fsrst", "weights_hash": "ab12ab12ab12ab12",
+    "parameters": 2552576, "options": {"scale": 4}, "backend": "onnxruntime", "precision": "f32",
+    "scale": 4, "data": {"name": "stills", "hash": "feed" * 4, "split": "val"},
+    "n_references": 3, "seed": 13, "training": {}, "version": "0.1.0", "commit": "abc123",
+    "command": "fsrst evaluate --data stills --model fsrst-photo -o results/photo",
+    "conditions": {
+        "bicubic": MEANS,
+        "right": {**MEANS, "psnr_mean": 27.312},
+        "none": {**MEANS, "psnr_mean": 27.001},
+        "wrong": {**MEANS, "psnr_mean": 26.951},
+    },
+    "worth_of_references_db": 0.311, "worth_of_references_standard_error_db": 0.021,
+    "harm_of_wrong_db": 0.05, "harm_of_wrong_standard_error_db": 0.012,
+}  # fmt: skip
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps({**copy.deepcopy(SUMMARY), **changes}))
+    return folder
+
+
+def other_data(name: str) -> dict[str, str]:
+    return {"name": name, "hash": "0" * 16, "split": "val"}
+
+
+def rows_of(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_three_columns_beside_bicubic(tmp_path: Path) -> None:
+    text = report([written(tmp_path / "a")])
+    title, _, row, *_ = rows_of(text)
+    assert title[2:] == [
+        "bicubic", "right references", "no references", "wrong person's",
+        "references are worth", "wrong ones harm",
+    ]  # fmt: skip
+    assert row == [
+        "fsrst-photo (onnxruntime f32)", "3", "25.00", "27.31", "27.00", "26.95",
+        "+0.31 ± 0.02", "+0.05 ± 0.01",
+    ]  # fmt: skip
+    assert "stills, val, 4x: 40 pictures of 5 people" in text
+    assert "`fsrst evaluate --data stills --model fsrst-photo -o results/photo`" in text
+    assert "weights ab12ab12ab12ab12, training seed 13, fsrst 0.1.0, commit abc123" in text
+
+
+def test_every_measure_is_named(tmp_path: Path) -> None:
+    text = report([written(tmp_path / "a")])
+    for title in ("mean of pictures", "PSNR pooled", "PSNR of luma", "SSIM", "SSIM of luma"):
+        assert title in text
+    assert "identity distance" not in text
+    assert "ST-LPIPS" not in text
+    more = {**MEANS, "identity_distance": 0.4567, "st_lpips": 0.3214}
+    conditions = dict.fromkeys(SUMMARY["conditions"], more)
+    out = written(tmp_path / "b", conditions=conditions, identity_without_detection=2)
+    text = report([out])
+    assert "0.457" in text
+    assert "0.321" in text
+    assert "on 2 of 40 truths no face was detected" in text
+    assert not re.search(r"(?<!ST-)LPIPS", text)
+
+
+def test_tables_are_whole(tmp_path: Path) -> None:
+    text = report([written(tmp_path / "a"), written(tmp_path / "b", model="other")])
+    width = 0
+    for line in text.splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        width = width or line.count("|")
+        assert line.count("|") == width, line
+
+
+def test_results_on_one_data_set_share_a_table(tmp_path: Path) -> None:
+    folders = [
+        written(tmp_path / "a"),
+        written(tmp_path / "b", model="fsrst-small-photo"),
+        written(tmp_path / "c", data=other_data("video")),
+    ]
+    text = report(folders)
+    assert text.count("PSNR [dB], mean of pictures") == 2
+    first = text[: text.index("### video")]
+    assert "fsrst-photo" in first
+    assert "fsrst-small-photo" in first
+
+
+def test_missing_conditions_are_dashes(tmp_path: Path) -> None:
+    conditions = dict.fromkeys(("bicubic", "right"), MEANS)
+    out = written(
+        tmp_path / "a", conditions=conditions, worth_of_references_db=None, harm_of_wrong_db=None
+    )
+    assert rows_of(report([out]))[2][3:] == ["25.00", "-", "-", "-", "-"]
+
+
+def test_the_papers_numbers_are_marked_as_other_data(tmp_path: Path) -> None:
+    text = report([written(tmp_path / "a")])
+    assert "DFD, other data" in text
+    assert "not comparable" in text
+    assert "32.08 / 0.9308" in text
+
+
+def test_the_papers_numbers_apply_on_its_data(tmp_path: Path) -> None:
+    out = written(tmp_path / "a", data=other_data("CelebAMask-HQ"))
+    assert report_data([out])["paper"]["applies"] == ["CelebAMask-HQ"]
+    text = report([out])
+    assert "other data" not in text
+    assert "29.28 / 0.8739" in text
+    assert "32.08" not in text  # DFD was not tested
+
+
+def test_paper_json_holds_the_printed_numbers() -> None:
+    numbers = paper()
+    table1 = {row["model"]: row for row in numbers["table1"]["rows"]}
+    assert set(table1) == {"TTSR", "MRefSR", "C2-Matching", "HIME", "FSRST-small", "FSRST"}
+    for row in table1.values():
+        assert set(numbers["data"]) < set(row)
+    assert table1["FSRST-small"]["VoxCeleb2"] == [31.6064, 0.9174]
+    # Table 2's last row is Table 1's
+    assert numbers["table2"]["rows"][-1]["DFD"] == table1["FSRST"]["DFD"]
+    assert [row["references"] for row in numbers["table2"]["rows"]] == [0, 1, 3]
+
+
+def test_report_as_data_is_json(tmp_path: Path) -> None:
+    data = json.loads(json.dumps(report_data([written(tmp_path / "a")])))
+    assert data["results"][0]["worth_of_references_db"] == 0.311
+    assert data["paper"]["table1"]["source"] == "Table 1"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_folder_without_scores(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(FsrstError, match="score it"):
+        report([tmp_path])
+    with pytest.raises(FsrstError, match="at least one"):
+        report([])
+
+
+def grey(height: int, width: int, value: int = 100) -> Pixels:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def test_strip_sizes() -> None:
+    plain = strip([Panel("", grey(32, 32)), Panel("", grey(128, 128))], height=128)
+    assert plain.dtype == np.uint8
+    assert plain.shape == (128 + 2 * 4, 4 + 2 * (128 + 4), 3)
+    titled = strip([Panel("a", grey(32, 32), "1\n2")], height=128)
+    assert titled.shape[0] == 128 + 2 * 4 + 3 * 16  # a title line, two caption lines
+    wide = strip([Panel("", grey(50, 100))], height=200)
+    assert wide.shape[1] == 2 * 6 + 400
+
+
+def test_small_pictures_are_enlarged_by_nearest_neighbour() -> None:
+    lr = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+    whole = strip([Panel("", lr)], height=128)
+    assert np.array_equal(whole[4:132:8, 4:132:8], lr)
+    assert np.array_equal(whole[11:132:8, 11:132:8], lr)
+
+
+def test_text_stays_over_its_own_picture() -> None:
+    long = "a title that is much too long for a picture of this width by any measure"
+    whole = strip([Panel(long, grey(64, 64, 255)), Panel("", grey(64, 64, 255))], height=96)
+    dark = np.flatnonzero((whole < 128).any(axis=(0, 2)))
+    assert dark.size
+    assert dark.min() >= 4
+    assert dark.max() < 4 + 96
+
+
+def test_sheet_pads_shorter_strips_with_white() -> None:
+    whole = sheet([grey(10, 30), grey(20, 50)])
+    assert whole.shape == (30, 50, 3)
+    assert (whole[:10, 30:] == 255).all()
+    assert (whole[:10, :30] == 100).all()
+
+
+def test_nothing_to_show() -> None:
+    with pytest.raises(FsrstError, match="at least one picture"):
+        strip([])
+    with pytest.raises(FsrstError, match="at least one strip"):
+        sheet([])

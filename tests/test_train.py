@@ -1,0 +1,240 @@
+"""Training: exact resume, interruption, several processes, options."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_data import make
+
+from fsrst.errors import FsrstError
+from fsrst.image import write_image
+from fsrst.models.weights import load_weights
+from fsrst.options import TrainOptions
+from fsrst.train import learning_rate_factor, make_optimizer, train
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """128 px noise faces of four people: the networks of the paper take no other size."""
+    root = tmp_path_factory.mktemp("data")
+    manifest = make(root)
+    rng = np.random.default_rng(0)
+    for sample in manifest.samples:
+        pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        write_image(root / sample.target, pixels)
+    info = (root / "dataset.json").read_text().replace('"size": 32', '"size": 128')
+    (root / "dataset.json").write_text(info)
+    return root
+
+
+def options(data: Path, out: Path, **changes: object) -> TrainOptions:
+    base = {
+        "model": "fsrst-small",
+        "data": [str(data)],
+        "out": str(out),
+        "samples": 16,
+        "batch_size": 4,
+        "log_samples": 4,
+        "checkpoint_samples": 8,
+        "ema": 0.9,
+        "clip_norm": 1.0,
+        "warmup_samples": 4,
+        "augmentation": {"flip": True, "refs_translate": 0.05, "reference_dropout": 0.3},
+        "accelerator": "cpu",
+        "threads": 1,
+    }
+    return TrainOptions(**{**base, **changes})
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return load_weights(path)[0].state_dict()
+
+
+def same(a: Path, b: Path) -> bool:
+    ours, theirs = tensors(a), tensors(b)
+    return all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of an uninterrupted run."""
+    return train(options(data, tmp_path_factory.mktemp("whole") / "run"))
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 12:  # between two checkpoints
+            raise KeyboardInterrupt
+
+    run = options(data, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(run, progress=interrupt)
+    assert not (tmp_path / "run/model.safetensors").exists()
+    assert same(train(run, resume=True), whole)
+    ours = list(csv.DictReader((tmp_path / "run/metrics.csv").open()))
+    theirs = list(csv.DictReader((whole.parent / "metrics.csv").open()))
+    assert [row["samples"] for row in ours] == ["4", "8", "12", "16"]
+    assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
+
+
+def test_a_killed_run_loses_at_most_one_interval(data: Path, whole: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path / "run")
+    (tmp_path / "run.json").write_text(run.model_dump_json())
+    code = (
+        "import sys, time; from fsrst.options import TrainOptions; from fsrst.train import train;"
+        "run = TrainOptions.model_validate_json(open(sys.argv[1]).read());"
+        "train(run, progress=lambda done, *_: time.sleep(60 if done == 12 else 0))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run.json")])
+    checkpoint = tmp_path / "run/checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert torch.load(checkpoint, weights_only=True)["done"] == 8
+    assert same(train(run, resume=True), whole)
+
+
+def test_two_processes_make_the_step_of_one(data: Path, tmp_path: Path) -> None:
+    changes = {"samples": 4, "ema": 0.0, "clip_norm": None, "learning_rate": 1e-3}
+    one = train(options(data, tmp_path / "one", **changes))
+    run = options(data, tmp_path / "two", **changes)
+    (tmp_path / "run.json").write_text(run.model_dump_json())
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys; from fsrst.options import TrainOptions; from fsrst.train import train\n"
+        "train(TrainOptions.model_validate_json(open(sys.argv[1]).read()))\n"
+    )
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        + [str(script), str(tmp_path / "run.json")],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=180,
+    )
+    state_one = torch.load(tmp_path / "one/checkpoint.pt", weights_only=True)
+    state_two = torch.load(tmp_path / "two/checkpoint.pt", weights_only=True)
+    # Adam's first moment after one step is a tenth of the gradient
+    moments_one = [s["exp_avg"] for s in state_one["optimizer"]["state"].values()]
+    moments_two = [s["exp_avg"] for s in state_two["optimizer"]["state"].values()]
+    assert len(moments_one) == len(moments_two) > 60
+    for ours, theirs in zip(moments_one, moments_two, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-8)
+    assert one.exists()
+
+
+def test_training_learns_and_logs(data: Path, tmp_path: Path) -> None:
+    run = options(
+        data,
+        tmp_path / "run",
+        samples=96,
+        batch_size=8,
+        learning_rate=1e-3,
+        log_samples=48,
+        checkpoint_samples=48,
+        holdout_identities=1,
+        precision="bf16-mixed",
+        channels_last=True,
+        augmentation={},
+    )
+    train(run)
+    rows = list(csv.DictReader((tmp_path / "run/metrics.csv").open()))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert float(rows[-1]["holdout_psnr"]) > 5
+    assert list((tmp_path / "run").glob("events.out.tfevents*"))
+    _, header = load_weights(tmp_path / "run/model.safetensors")
+    assert header["training"]["samples"] == 96
+    assert header["training"]["options"]["seed"] == 13
+
+
+def test_an_existing_run_is_not_overwritten_nor_mixed(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FsrstError, match="already holds a run; add --resume"):
+        train(options(data, whole.parent))
+    with pytest.raises(FsrstError, match=r"made with learning_rate = 0.0001, the config says 0.01"):
+        train(options(data, whole.parent, learning_rate=0.01), resume=True)
+
+
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path / "run", learning_rate=1e30, clip_norm=None, warmup_samples=0)
+    with pytest.raises(FsrstError, match=r"the .* is (nan|inf) after"):
+        train(run)
+    assert not (tmp_path / "run/model.safetensors").exists()
+
+
+def test_training_starts_from_given_weights(data: Path, whole: Path, tmp_path: Path) -> None:
+    slow = {"learning_rate": 1e-12, "alignment_learning_rate": 1e-12}
+    run = options(data, tmp_path / "run", init_from=str(whole), samples=4, **slow)
+    ours, start = tensors(train(run)), tensors(whole)
+    assert all(torch.allclose(ours[key], start[key], atol=1e-9) for key in ours)
+    with pytest.raises(FsrstError, match="holds fsrst-small, not fsrst"):
+        train(options(data, tmp_path / "b", init_from=str(whole), model="fsrst"))
+
+
+def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
+    from fsrst.models import build
+
+    run = options(data, tmp_path)
+    groups = make_optimizer(build("fsrst-small"), run).param_groups
+    assert [group["full_lr"] for group in groups] == [1e-4, 1e-5]
+    assert sum(p.numel() for p in groups[1]["params"]) == 292_838
+
+
+def test_schedules(data: Path, tmp_path: Path) -> None:
+    steps = options(
+        data, tmp_path, samples=1000, schedule="steps", milestones=[0.6, 0.9], warmup_samples=0
+    )
+    factors = [learning_rate_factor(steps, done) for done in (0, 599, 600, 899, 900)]
+    assert factors == [1, 1, 0.5, 0.5, 0.25]
+    cosine = options(data, tmp_path, samples=1000, warmup_samples=100)
+    rising = [learning_rate_factor(cosine, done) for done in (0, 48, 96)]
+    assert rising[0] < rising[1] < rising[2] <= 1
+    assert learning_rate_factor(cosine, 550) == pytest.approx(0.5, abs=0.01)
+    assert learning_rate_factor(cosine, 1000) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_valid(config: Path) -> None:
+    run = TrainOptions.from_yaml(config)
+    assert run.samples >= run.batch_size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: fsrst\nlearning_rat: 1\n", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        ("augmentation: {flipp: true}\n", "augmentation: unknown key 'flipp'; did you mean 'flip'"),
+        ("model: fsrst\ndata: [d]\nout: o\nsamples: many\n", "samples: "),
+        ("model: fsrst\n", "data: "),
+        ("- a\n- b\n", "expected `key: value` lines"),
+        ("a: [1\n", "is not YAML"),
+    ],
+)
+def test_bad_configs_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(FsrstError, match=message):
+        TrainOptions.from_yaml(tmp_path / "c.yaml")
+    with pytest.raises(FsrstError, match="cannot read config"):
+        TrainOptions.from_yaml(tmp_path / "none.yaml")
+
+
+def test_changes_from_the_command_line(tmp_path: Path) -> None:
+    path = CONFIGS / "cpu-small-photo.yaml"
+    run = TrainOptions.from_yaml(path, {"samples": 7, "augmentation.flip": False})
+    assert run.samples == 7
+    assert run.augmentation.flip is False
+    with pytest.raises(FsrstError, match="unknown key 'sampels'"):
+        TrainOptions.from_yaml(path, {"sampels": 7})
