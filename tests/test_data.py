@@ -66,9 +66,7 @@ def test_manifest_round_trip(tmp_path: Path) -> None:
 
 def test_splits_are_added_and_replaced(tmp_path: Path) -> None:
     first = make(tmp_path)
-    val = [
-        Sample("v", "someone", "val", first.samples[0].target, first.samples[0].references, "x")
-    ]
+    val = [Sample("v", "someone", "val", first.samples[0].target, first.samples[0].references, "x")]
     both = write_manifest(tmp_path, val, INFO, split="val")
     assert len(both.split("train")) == 16
     assert len(write_manifest(tmp_path, val, INFO, split="val").split("val")) == 1

@@ -110,6 +110,13 @@ def test_record(manifest: Manifest, results: Path) -> None:
     assert {"version", "commit", "backend", "precision", "options"} <= record.keys()
 
 
+def test_a_model_file_is_named_without_its_folder(manifest: Manifest, tmp_path: Path) -> None:
+    for file in ("runs/a/small.safetensors", "runs/a/small.upscale.onnx"):
+        blend = with_attribute("model", str(tmp_path / file))
+        record = predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
+        assert record["model"] == "small"
+
+
 def test_references_shared_by_neighbours_are_set_once(manifest: Manifest, tmp_path: Path) -> None:
     blend = Blend()
     predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
@@ -175,6 +182,14 @@ def test_mixing_is_refused(
         )
     assert named in str(raised.value)
     assert (results / "predictions.json").read_bytes() == before
+
+
+def test_weights_without_a_hash_are_not_mixed(manifest: Manifest, tmp_path: Path) -> None:
+    blend = Blend()
+    del blend.info["weights_hash"]
+    predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
+    with pytest.raises(FsrstError, match="no hash; choose another folder"):
+        predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
 
 
 def test_bad_arguments(manifest: Manifest, tmp_path: Path) -> None:

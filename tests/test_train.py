@@ -215,7 +215,10 @@ def test_every_config_is_valid(config: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("model: fsrst\nlearning_rat: 1\n", "unknown key 'learning_rat'; did you mean 'learning_rate'"),
+        (
+            "model: fsrst\nlearning_rat: 1\n",
+            "unknown key 'learning_rat'; did you mean 'learning_rate'",
+        ),
         ("augmentation: {flipp: true}\n", "augmentation: unknown key 'flipp'; did you mean 'flip'"),
         ("model: fsrst\ndata: [d]\nout: o\nsamples: many\n", "samples: "),
         ("model: fsrst\n", "data: "),

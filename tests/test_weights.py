@@ -41,9 +41,18 @@ def test_half_storage_is_half_the_size_and_close(tmp_path: Path) -> None:
     again, _ = load_weights(tmp_path / "half.safetensors")
     lr, refs = torch.rand(1, 3, 32, 32), torch.rand(1, 2, 3, 128, 128)
     assert (again(lr, refs) - model(lr, refs)).abs().max() < 0.5 / 255
-    assert weights_hash(tmp_path / "half.safetensors") != weights_hash(
-        tmp_path / "full.safetensors"
-    )
+
+
+def test_the_hash_names_the_numbers_not_the_header(tmp_path: Path) -> None:
+    model = build("fsrst-small")
+    for name, header in (("a", {}), ("b", {"scores": {"psnr": 30}})):
+        save_weights(tmp_path / f"{name}.safetensors", model, header)
+    first = weights_hash(tmp_path / "a.safetensors")
+    assert weights_hash(tmp_path / "b.safetensors") == first
+    with torch.no_grad():
+        model.constructor.last.bias[0] += 1
+    save_weights(tmp_path / "c.safetensors", model)
+    assert weights_hash(tmp_path / "c.safetensors") != first
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:

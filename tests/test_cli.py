@@ -1,0 +1,362 @@
+"""The command line: what it prints, what it writes, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fsrst
+from fsrst.cli import run
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.image import Pixels, read_image, write_image
+
+
+@pytest.fixture
+def face(tmp_path: Path, drawn_faces: list[Pixels]) -> Path:
+    """A folder with lr.png (32x32), a.png and b.png (references)."""
+    write_image(tmp_path / "lr.png", degrade(drawn_faces[0], 4))
+    write_image(tmp_path / "a.png", drawn_faces[1])
+    write_image(tmp_path / "b.png", drawn_faces[2])
+    return tmp_path
+
+
+def call(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+def in_a_process(*arguments: object, **options: object) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": str(Path(fsrst.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fsrst", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+# --- help and version -----------------------------------------------------------------------------
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"fsrst {fsrst.__version__}\n"
+
+
+COMMANDS = {
+    "upscale": "--refs-dir",
+    "demo": "--drawn",
+    "info": "--json",
+    "convert": "AUTHORS.pth",
+    "export": "--int8",
+    "train": "--resume",
+    "evaluate": "--st-lpips",
+    "report": "--json",
+    "prepare": "synthetic",
+}
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("--help") == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {command} " in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize(("command", "word"), COMMANDS.items())
+def test_help_of_commands(capsys: pytest.CaptureFixture[str], command: str, word: str) -> None:
+    assert call(command, "--help") == 0
+    assert word in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["folder", "author", "video", "synthetic"])
+def test_help_of_prepare(capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    assert call("prepare", kind, "-h") == 0
+    assert "OUT" in capsys.readouterr().out
+
+
+def test_help_starts_quickly() -> None:
+    """0.3 s is the aim on a free machine; the best of five, with room for a busy one."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        process = in_a_process("--help")
+        process.communicate(timeout=60)
+        times.append(time.perf_counter() - start)
+        assert process.returncode == 0
+    assert min(times) < 0.6
+
+
+# --- upscale --------------------------------------------------------------------------------------
+
+
+def test_upscale_writes_the_picture_and_its_notes(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = face / "new" / "out.png"
+    files = [face / "lr.png", "--ref", face / "a.png", "--ref", face / "b.png"]
+    assert call("upscale", *files, "-o", out, "--model", exported_model, "--threads", 1) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{out}: 32x32 -> 128x128 in ") and "2 references" in said.out
+    assert said.err == ""
+    with Image.open(out) as picture:
+        assert picture.size == (128, 128) and picture.mode == "RGB"
+        notes = picture.info
+    assert notes["Software"] == f"fsrst {fsrst.__version__}"
+    assert notes["References"] == "2" and notes["Precision"] == "f32"
+    assert {"Model", "Weights", "Backend", "Description"} <= set(notes)
+    assert os.listdir(out.parent) == ["out.png"]
+
+
+def test_upscale_is_the_upscaler(face: Path, exported_model: Path) -> None:
+    arguments = ["--refs-dir", face / "refs", "--model", exported_model, "--backend", "onnxruntime"]
+    (face / "refs").mkdir()
+    for name in ("a.png", "b.png"):
+        (face / name).rename(face / "refs" / name)
+    (face / "refs" / "notes.txt").write_text("not a picture, and not in the way")
+    assert call("upscale", face / "lr.png", "-o", face / "out.png", *arguments) == 0
+    upscaler = fsrst.open_upscaler(exported_model, "onnxruntime")
+    upscaler.set_references([read_image(face / "refs" / name) for name in ("a.png", "b.png")])
+    assert np.array_equal(read_image(face / "out.png"), upscaler(read_image(face / "lr.png")))
+
+
+def test_references_matter_and_may_be_left_out(face: Path, exported_model: Path) -> None:
+    common = ["--model", exported_model]
+    assert call("upscale", face / "lr.png", "-o", face / "none.png", *common) == 0
+    assert (
+        call("upscale", face / "lr.png", "--ref", face / "a.png", "-o", face / "one.png", *common)
+        == 0
+    )
+    assert not np.array_equal(read_image(face / "none.png"), read_image(face / "one.png"))
+
+
+def test_json_and_strip(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strip = face / "strip.png"
+    status = call(
+        *("upscale", face / "lr.png", "--ref", face / "a.png", "-o", face / "out.png"),
+        *("--model", exported_model, "--strip", strip, "--json"),
+    )
+    assert status == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["references"] == 1 and said["strip"] == str(strip)
+    (result,) = said["results"]
+    assert result["size_in"] == [32, 32] and result["size_out"] == [128, 128]
+    assert result["resized_from"] is None and result["ms"] > 0
+    shown = read_image(strip)
+    assert shown.shape[0] >= 128 and shown.shape[1] >= 4 * 128
+
+
+def test_a_folder_becomes_a_folder(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs = face / "inputs"
+    inputs.mkdir()
+    lr = read_image(face / "lr.png")
+    for name in ("x.png", "y.bmp", "z.webp"):
+        write_image(inputs / name, lr)
+    status = call("upscale", inputs, "-o", face / "outputs", "--model", exported_model, "--json")
+    assert status == 0
+    assert sorted(os.listdir(face / "outputs")) == ["x.png", "y.png", "z.png"]
+    results = json.loads(capsys.readouterr().out)["results"]
+    assert [Path(result["input"]).name for result in results] == ["x.png", "y.bmp", "z.webp"]
+
+
+def test_resize_takes_the_centre_and_says_so(
+    face: Path, exported_model: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = np.pad(drawn_faces[0], ((0, 0), (40, 40), (0, 0)))
+    write_image(face / "wide.png", wide)
+    arguments = ["--model", exported_model]
+    assert call("upscale", face / "wide.png", "-o", face / "w.png", "--resize", *arguments) == 0
+    said = capsys.readouterr().err
+    assert "208x128" in said and "128x128" in said and "32x32" in said
+    assert call("upscale", face / "lr.png", "-o", face / "l.png", *arguments) == 0
+    assert np.array_equal(read_image(face / "w.png"), read_image(face / "l.png"))
+
+
+def test_jpeg_output(face: Path, exported_model: Path) -> None:
+    out = face / "out.jpg"
+    assert call("upscale", face / "lr.png", "-o", out, "--model", exported_model) == 0
+    with Image.open(out) as picture:
+        assert picture.format == "JPEG" and picture.size == (128, 128)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def test_info_lists_models_and_backends(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info") == 0
+    assert "backends: onnxruntime " in capsys.readouterr().out
+    assert call("info", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["version"] == fsrst.__version__ and said["backends"]["onnxruntime"]
+    assert all(header["parameters"] > 0 for header in said["models"].values())
+
+
+def test_info_of_one_model(exported_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", exported_model) == 0
+    assert "fsrst-small" in capsys.readouterr().out
+    assert call("info", exported_model, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["parameters"] == 869_792
+
+
+def test_export_then_upscale(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = exported_model.parent / "tiny.safetensors"
+    assert call("export", weights, "-o", face / "again") == 0
+    assert "largest difference to torch" in capsys.readouterr().out
+    out = face / "out.png"
+    model = face / "again.upscale.onnx"
+    assert call("upscale", face / "lr.png", "-o", out, "--model", model) == 0
+    with Image.open(out) as picture:
+        assert len(picture.info["Weights"]) == 16
+
+
+# --- data, training, scores -----------------------------------------------------------------------
+
+
+def test_prepare_synthetic_and_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = tmp_path / "drawn"
+    assert call("prepare", "synthetic", drawn, "--identities", 3, "--views", 3, "--val", 1) == 0
+    assert "split train, 6 samples of 2 people, 128 px" in capsys.readouterr().out
+    for identity in ("ann", "bob"):
+        (tmp_path / "people" / identity).mkdir(parents=True)
+    for number, sample in enumerate(load_manifest(drawn).samples):
+        identity = ("ann", "bob")[number % 2]
+        pixels = read_image(drawn / sample.target)
+        write_image(tmp_path / "people" / identity / f"{number}.jpg", pixels)
+    out = tmp_path / "out"
+    status = call("prepare", "folder", tmp_path / "people", out, "--split", "val", "--size", 64)
+    assert status == 0
+    manifest = load_manifest(out)
+    assert len(manifest.split("val")) == 9 and manifest.info["size"] == 64
+    assert len({sample.identity for sample in manifest.samples}) == 2
+
+
+CONFIG = """\
+model: fsrst-small
+data: [{data}]
+out: {out}
+samples: 4
+batch_size: 2
+checkpoint_samples: 4
+log_samples: 2
+threads: 1
+accelerator: cpu
+"""
+
+
+def test_train_evaluate_report(
+    tmp_path: Path, drawn_data: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(data=drawn_data.root, out=tmp_path / "run"))
+    assert call("train", config, "--set", "samples=6", "--set", "augmentation.flip=true") == 0
+    said = capsys.readouterr().out
+    weights = tmp_path / "run" / "model.safetensors"
+    assert said == f"{weights}: fsrst-small after 6 samples\n"
+
+    results = tmp_path / "results"
+    common = ["--data", drawn_data.root, "--references", 2, "--threads", 1]
+    assert call("evaluate", "--model", weights, *common, "-o", results) == 0
+    table = capsys.readouterr().out
+    assert "bicubic" in table and "wrong" in table
+    summary = json.loads((results / "summary.json").read_text())
+    assert set(summary["conditions"]) == {"bicubic", "right", "none", "wrong"}
+    assert (results / "scores.csv").is_file() and (results / "strips.png").is_file()
+
+    assert call("report", results, results, "-o", tmp_path / "table.md", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["results"]) == 2
+    assert "bicubic" in (tmp_path / "table.md").read_text()
+
+
+# --- demo -----------------------------------------------------------------------------------------
+
+
+def test_drawn_demo(
+    tmp_path: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "demo.png"
+    assert call("demo", "--drawn", "-o", out, "--model", exported_model) == 0
+    said = capsys.readouterr().out
+    assert "a drawn face" in said and "bicubic" in said and "PSNR" in said
+    assert read_image(out).shape[1] > 7 * 128
+
+
+def test_demo_without_network_says_so_and_draws(
+    tmp_path: Path,
+    exported_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    out = tmp_path / "demo.png"
+    assert call("demo", "-o", out, "--model", exported_model, "--json") == 0
+    said = capsys.readouterr()
+    assert "NO PHOTOGRAPHS" in said.err and "drawn face" in said.err
+    assert json.loads(said.out)["subject"].startswith("a drawn face")
+    assert read_image(out).shape[0] > 128
+
+
+# --- how it ends ----------------------------------------------------------------------------------
+
+
+def test_interrupt_is_one_line_and_130(tmp_path: Path) -> None:
+    process = in_a_process(
+        *("prepare", "synthetic", tmp_path / "drawn", "--identities", 500, "--views", 8)
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("drawn/images/**/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "fsrst: interrupted\n")
+    assert not (tmp_path / "drawn" / "manifest.jsonl").exists()
+
+
+def test_a_closed_pipe_is_no_traceback(exported_model: Path) -> None:
+    process = in_a_process("info", exported_model)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.wait(timeout=60)
+    process.stderr.close()
+    assert "Traceback" not in said and "Exception" not in said
+
+
+def test_a_missing_extra_names_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("model: fsrst\n")
+    monkeypatch.setitem(sys.modules, "fsrst.options", None)
+    monkeypatch.delitem(sys.modules, "fsrst.options")
+    monkeypatch.setattr(sys, "meta_path", [Hider("pydantic"), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "pydantic", raising=False)
+    assert call("train", tmp_path / "config.yaml") == 2
+    assert "pip install 'fsrst[train]'" in capsys.readouterr().err
+
+
+class Hider:
+    """An import hook that pretends a package is not installed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == self.name:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
