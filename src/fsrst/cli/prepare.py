@@ -71,10 +71,10 @@ def author(
     size: Size = 128,
 ) -> None:
     """The paper authors' layout: SRC/hr/<name>.png, SRC/rf/<name>/{1,2,3}.png."""
-    from fsrst.data.prepare.author_layout import prepare_author
+    from fsrst.data.prepare.author_layout import prepare_author_layout
 
     with progress_shown() as progress:
-        manifest = prepare_author(source, out, split=split, size=size, progress=progress)
+        manifest = prepare_author_layout(source, out, split=split, size=size, progress=progress)
     _tell(manifest, split)
 
 

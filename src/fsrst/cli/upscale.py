@@ -71,7 +71,7 @@ def upscale(
     """
     jobs = _jobs(source, output)
     reference_paths = _references(ref or [], refs_dir)
-    _check_outputs([out for _, out in jobs], strip, [source, *reference_paths])
+    check_outputs([out for _, out in jobs], strip, [source, *reference_paths])
 
     from fsrst.image import read_image, write_image
     from fsrst.runtime.upscaler import open_upscaler
@@ -177,7 +177,7 @@ def _references(named: list[Path], folder: Path | None) -> list[Path]:
     return [*named, *_pictures_in(folder)]
 
 
-def _check_outputs(outputs: list[Path], strip: Path | None, sources: list[Path]) -> None:
+def check_outputs(outputs: list[Path], strip: Path | None, sources: list[Path]) -> None:
     """Refuse before anything is computed what could only fail or destroy an input later."""
     from fsrst.image import IMAGE_SUFFIXES
 

@@ -230,7 +230,7 @@ def _derived(summary: dict[str, Any], name: str) -> str:
     value, error = summary.get(f"{name}_db"), summary.get(f"{name}_standard_error_db")
     if value is None:
         return "-"
-    return f"{value:+.2f}" + ("" if error is None else f" ± {error:.2f}")
+    return f"{value:+z.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
 def _commands(summaries: Sequence[dict[str, Any]]) -> str:

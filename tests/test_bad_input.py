@@ -1,0 +1,403 @@
+"""Bad input of every kind: one clear line, exit code 2, nothing written.
+
+A case is a command line (``{tmp}`` is the folder of the case, ``{model}`` an exported model,
+``{data}`` a prepared data set) and what the line must say. What the odd files hold stands in
+``make_files``.
+"""
+
+import json
+import os
+import shutil
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsrst.cli import run
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest
+from fsrst.image import Pixels, read_image, write_image
+
+UPSCALE = "upscale {tmp}/lr.png -o {tmp}/out.png --model {model}"
+EVALUATE = "evaluate --model {model} --data {data} -o {tmp}/results"
+
+# command line -> words of the line
+REFUSED = {
+    # the input picture
+    "input is missing": ("upscale {tmp}/no.png -o {tmp}/out.png --model {model}", "no such file"),
+    "input is no picture": (
+        "upscale {tmp}/text.png -o {tmp}/out.png --model {model}",
+        "text.png: not a picture",
+    ),
+    "input is a truncated PNG": (
+        "upscale {tmp}/cut.png -o {tmp}/out.png --model {model}",
+        "cut.png: damaged or truncated",
+    ),
+    "input is a truncated JPEG": (
+        "upscale {tmp}/cut.jpg -o {tmp}/out.png --model {model}",
+        "cut.jpg: damaged or truncated",
+    ),
+    "input has 0 bytes": ("upscale {tmp}/empty.png -o {tmp}/out.png --model {model}", "0 bytes"),
+    "input is 1x1": ("upscale {tmp}/dot.png -o {tmp}/out.png --model {model}", "1x1"),
+    "input is larger than the model's": (
+        "upscale {tmp}/large.png -o {tmp}/out.png --model {model}",
+        "large.png is 128x128, but * takes 32x32*--resize",
+    ),
+    "input is turned by EXIF and not square then": (
+        "upscale {tmp}/turned.jpg -o {tmp}/out.png --model {model}",
+        "turned.jpg is 32x48",
+    ),
+    "input is a bomb": (
+        "upscale {tmp}/bomb.png -o {tmp}/out.png --model {model}",
+        "bomb.png: * over 100 megapixels",
+    ),
+    "input folder holds no pictures": (
+        "upscale {tmp}/nothing -o {tmp}/out --model {model}",
+        "no pictures in",
+    ),
+    "input folder has one bad picture": (
+        "upscale {tmp}/mixed -o {tmp}/out --model {model}",
+        "mixed/b.png: not a picture",
+    ),
+    "input folder has two of one name": (
+        "upscale {tmp}/twins -o {tmp}/out --model {model}",
+        "would both become a.png",
+    ),
+    "input path holds a broken link": (
+        "upscale {tmp}/link.png -o {tmp}/out.png --model {model}",
+        "no such file",
+    ),
+    # references
+    "reference is missing": (UPSCALE + " --ref {tmp}/no.png", "no.png: no such file"),
+    "reference is a folder": (UPSCALE + " --ref {tmp}/nothing", "nothing: it is a folder"),
+    "reference is no picture": (UPSCALE + " --ref {tmp}/text.png", "not a picture"),
+    "reference is truncated": (UPSCALE + " --ref {tmp}/cut.jpg", "damaged or truncated"),
+    "references folder is missing": (UPSCALE + " --refs-dir {tmp}/no", "--refs-dir * not a folder"),
+    "references folder is a file": (UPSCALE + " --refs-dir {tmp}/lr.png", "not a folder"),
+    "references folder is empty": (UPSCALE + " --refs-dir {tmp}/nothing", "no pictures in"),
+    # the output
+    "output has a wrong extension": (
+        "upscale {tmp}/lr.png -o {tmp}/out.txt --model {model}",
+        "out.txt: unknown picture format .txt",
+    ),
+    "output has no extension": (
+        "upscale {tmp}/lr.png -o {tmp}/out --model {model}",
+        "unknown picture format",
+    ),
+    "output is a folder": (
+        "upscale {tmp}/lr.png -o {tmp}/nothing --model {model}",
+        "nothing is a folder; name a file",
+    ),
+    "output of a folder is a file": (
+        "upscale {tmp}/mixed -o {tmp}/lr.png --model {model}",
+        "lr.png must be one too",
+    ),
+    "output lies below a file": (
+        "upscale {tmp}/lr.png -o {tmp}/text.png/out.png --model {model}",
+        "cannot write",
+    ),
+    "output cannot be written": (
+        "upscale {tmp}/lr.png -o {readonly}/out.png --model {model}",
+        "cannot write",
+    ),
+    "output is the input": (
+        "upscale {tmp}/lr.png -o {tmp}/lr.png --model {model}",
+        "would be overwritten",
+    ),
+    "output is a reference": (
+        "upscale {tmp}/lr.png --ref {tmp}/large.png -o {tmp}/large.png --model {model}",
+        "would be overwritten",
+    ),
+    "output folder is the input folder": (
+        "upscale {tmp}/twins -o {tmp}/twins --model {model}",
+        "twins",
+    ),
+    "strip of a folder": (
+        "upscale {tmp}/mixed -o {tmp}/out --strip {tmp}/s.png --model {model}",
+        "--strip shows one picture",
+    ),
+    "strip is the output": (UPSCALE + " --strip {tmp}/out.png", "--strip and --output"),
+    "strip has a wrong extension": (UPSCALE + " --strip {tmp}/s.pdf", "unknown picture format"),
+    # models, backends and numbers
+    "model is unknown": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model fsrst-foto",
+        "unknown model 'fsrst-foto'",
+    ),
+    "model file is missing": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/no.upscale.onnx",
+        "no model file",
+    ),
+    "model file is damaged": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/bad.upscale.onnx",
+        "bad.upscale.onnx",
+    ),
+    "model folder is empty": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/nothing",
+        "must hold one",
+    ),
+    "weights are damaged": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/bad.safetensors",
+        "bad.safetensors",
+    ),
+    "weights are cut off": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/cut.safetensors",
+        "cut.safetensors",
+    ),
+    "weights have no header": (
+        "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/plain.safetensors",
+        "no fsrst header",
+    ),
+    "backend is unknown": (UPSCALE + " --backend tensorrt", "unknown backend 'tensorrt'"),
+    "precision is unknown": (UPSCALE + " --precision f64", "unknown precision 'f64'"),
+    "precision does not fit the backend": (
+        UPSCALE + " --backend onnxruntime --precision bf16",
+        "not bf16",
+    ),
+    "threads are zero": (UPSCALE + " --threads 0", "--threads"),
+    "threads are no number": (UPSCALE + " --threads many", "--threads"),
+    "info of an unknown model": ("info fsrst-foto", "unknown model"),
+    # the command line itself
+    "command is unknown": ("upscle", "Did you mean 'upscale'"),
+    "option is unknown": (UPSCALE + " --reff x", "No such option: --reff"),
+    "argument is missing": ("upscale", "Missing argument 'LR'"),
+    "option is missing": ("upscale {tmp}/lr.png", "Missing option '-o'"),
+    "one argument too many": (UPSCALE + " {tmp}/large.png", "unexpected extra argument"),
+    # convert and export
+    "checkpoint is missing": (
+        "convert {tmp}/no.pth -o {tmp}/w.safetensors --model fsrst",
+        "no checkpoint",
+    ),
+    "checkpoint is none": (
+        "convert {tmp}/text.png -o {tmp}/w.safetensors --model fsrst",
+        "not a torch state dict",
+    ),
+    "converted into another format": (
+        "convert {tmp}/no.pth -o {tmp}/w.onnx --model fsrst",
+        "ends in .safetensors",
+    ),
+    "export of missing weights": ("export {tmp}/no.safetensors -o {tmp}/m", "no.safetensors"),
+    "export of damaged weights": ("export {tmp}/bad.safetensors -o {tmp}/m", "bad.safetensors"),
+    "export of something else": ("export {tmp}/lr.png -o {tmp}/m", "ends in .safetensors"),
+    "int8 without data": ("export {weights} -o {tmp}/m --int8", "--int8 needs --data"),
+    # data sets
+    "prepare from nowhere": ("prepare folder {tmp}/no {tmp}/set --split train", "not a folder"),
+    "prepare from an empty folder": (
+        "prepare folder {tmp}/nothing {tmp}/set --split train",
+        "no folder with two or more pictures",
+    ),
+    "prepare with a damaged picture": (
+        "prepare folder {tmp}/people {tmp}/set --split train",
+        "2.png: not a picture",
+    ),
+    "prepare without a split": (
+        "prepare folder {tmp}/people {tmp}/set",
+        "Missing option '--split'",
+    ),
+    "prepare with a wrong crop": (
+        "prepare folder {tmp}/people {tmp}/set --split train --crop 2",
+        "--crop 2",
+    ),
+    "prepare an unknown layout": ("prepare celeba {tmp}/people {tmp}/set", "No such command"),
+    "author layout without hr": (
+        "prepare author {tmp}/people {tmp}/set --split train",
+        "hr is missing",
+    ),
+    "video without clips": ("prepare video {tmp}/people {tmp}/set --split train", "people"),
+    "drawn people all in val": (
+        "prepare synthetic {tmp}/set --identities 4 --val 4",
+        "leaves nobody",
+    ),
+    # training
+    "config is missing": ("train {tmp}/no.yaml", "no.yaml"),
+    "config is no YAML": ("train {tmp}/broken.yaml", "broken.yaml is not YAML"),
+    "config has an unknown key": (
+        "train {tmp}/config.yaml --set leraning_rate=1",
+        "unknown key 'leraning_rate'; did you mean 'learning_rate'",
+    ),
+    "config has a bad value": ("train {tmp}/config.yaml --set batch_size=none", "batch_size"),
+    "config names an unknown model": (
+        "train {tmp}/config.yaml --set model=fsrst-big",
+        "unknown model 'fsrst-big'",
+    ),
+    "config names missing data": (
+        "train {tmp}/config.yaml --set data=[{tmp}/no]",
+        "manifest.jsonl",
+    ),
+    "config lacks a key": ("train {tmp}/short.yaml", "short.yaml"),
+    "--set without a value": ("train {tmp}/config.yaml --set seed", "expected KEY=VALUE"),
+    # scores
+    "data set is missing": (
+        "evaluate --model {model} --data {tmp}/no -o {tmp}/results",
+        "no manifest.jsonl",
+    ),
+    "data set is damaged": (
+        "evaluate --model {model} --data {tmp}/badset -o {tmp}/results",
+        "line 1: not a sample",
+    ),
+    "data set has no such split": (EVALUATE + " --split test", "no split 'test'"),
+    "results go into another folder's files": (
+        "evaluate --model {model} --data {data} -o {tmp}/people",
+        "people holds other files",
+    ),
+    "report of nothing": ("report {tmp}/no", "not a folder"),
+    "report of a folder without scores": ("report {tmp}/nothing", "nothing"),
+    "demo with an unknown model": ("demo --drawn -o {tmp}/d.png --model nobody", "unknown model"),
+    "demo into a wrong format": ("demo --drawn -o {tmp}/d.txt --model {model}", "unknown picture"),
+}
+
+
+# Preparation goes on where it was: finished pictures may stay, but there is no data set yet.
+RESUMABLE = {"prepare with a damaged picture"}
+
+
+@pytest.fixture(scope="module")
+def odd_files(
+    tmp_path_factory: pytest.TempPathFactory, drawn_faces: list[Pixels], exported_model: Path
+) -> Path:
+    """One folder with everything that the cases name; copied for each of them."""
+    folder = tmp_path_factory.mktemp("odd")
+    make_files(folder, drawn_faces)
+    weights = exported_model.with_name("tiny.safetensors").read_bytes()
+    (folder / "cut.safetensors").write_bytes(weights[: len(weights) // 2])
+    return folder
+
+
+def make_files(folder: Path, faces: list[Pixels]) -> None:
+    lr = degrade(faces[0], 4)
+    write_image(folder / "lr.png", lr)
+    write_image(folder / "large.png", faces[0])
+    write_image(folder / "dot.png", lr[:1, :1])
+    for name in ("cut.png", "cut.jpg"):
+        write_image(folder / name, faces[0])
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("this is not a picture")
+    (folder / "link.png").symlink_to("gone.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(faces[0][:32, :48]).save(folder / "turned.jpg", exif=exif)
+    Image.new("1", (11_000, 11_000)).save(folder / "bomb.png")
+    for name in ("nothing", "mixed", "twins", "people/ann"):
+        (folder / name).mkdir(parents=True)
+    write_image(folder / "mixed" / "a.png", lr)
+    (folder / "mixed" / "b.png").write_text("no picture")
+    write_image(folder / "twins" / "a.png", lr)
+    write_image(folder / "twins" / "a.bmp", lr)
+    write_image(folder / "people" / "ann" / "1.png", faces[0])
+    (folder / "people" / "ann" / "2.png").write_text("no picture")
+    (folder / "bad.upscale.onnx").write_bytes(b"\x08\x07 not a model")
+    (folder / "bad.encode.onnx").write_bytes(b"\x08\x07 not a model")
+    (folder / "bad.safetensors").write_bytes(b"\xff" * 64)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    (folder / "plain.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+    (folder / "badset").mkdir()
+    (folder / "badset" / "manifest.jsonl").write_text('{"id": 1}\n')
+    (folder / "badset" / "dataset.json").write_text("{}")
+    config = "model: fsrst-small\ndata: [{0}/no]\nout: {0}/run\nsamples: 4\n"
+    (folder / "config.yaml").write_text(config.format(folder))
+    (folder / "short.yaml").write_text("model: fsrst\n")
+    (folder / "broken.yaml").write_text("model: [fsrst\n")
+
+
+def read_only_folder(folder: Path) -> Path:
+    """A folder in which nobody may write, root included where the system has one."""
+    if os.geteuid() == 0:
+        if not Path("/sys").is_dir():
+            pytest.skip("root may write everywhere on this system")
+        return Path("/sys")
+    (folder / "readonly").mkdir()
+    (folder / "readonly").chmod(0o500)
+    return folder / "readonly"
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(
+    name: str,
+    tmp_path: Path,
+    odd_files: Path,
+    exported_model: Path,
+    drawn_data: Manifest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line, words = REFUSED[name]
+    folder = tmp_path / "case"
+    shutil.copytree(odd_files, folder, symlinks=True)
+    places = {
+        "tmp": folder,
+        "model": exported_model,
+        "weights": exported_model.with_name("tiny.safetensors"),
+        "data": drawn_data.root,
+    }
+    if "{readonly}" in line:
+        places["readonly"] = read_only_folder(folder)
+    before = tree(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a warning would be a second line
+        status = run([part.format(**places) for part in line.split()])
+    said = capsys.readouterr()
+    assert status == 2, said
+    assert said.out == ""
+    assert said.err.startswith("fsrst: ") and said.err.count("\n") == 1, said.err
+    position = 0
+    for word in words.split("*"):
+        position = said.err.find(word.strip(), position)
+        assert position >= 0, f"{word.strip()!r} is not in {said.err!r}"
+    after = tree(folder)
+    if name in RESUMABLE:
+        after = {path: content for path, content in after.items() if not path.startswith("set")}
+        assert not (folder / "set" / "manifest.jsonl").exists()
+    assert after == before, "something was written"
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(REFUSED) >= 25
+
+
+# Odd, but good: these are taken.
+TAKEN = {
+    "16 bits": lambda rgb: Image.fromarray(rgb[..., 0].astype(np.uint16) * 257),
+    "grey": lambda rgb: Image.fromarray(rgb[..., 0]),
+    "transparent": lambda rgb: Image.fromarray(np.dstack([rgb, rgb[..., 0]])),
+    "grey and transparent": lambda rgb: Image.fromarray(rgb[..., :2]),
+    "palette": lambda rgb: Image.fromarray(rgb).quantize(16),
+    "black and white": lambda rgb: Image.fromarray(rgb[..., 0] > 127),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+@pytest.mark.parametrize("role", ["input", "reference"])
+def test_odd_pictures_are_taken(
+    kind: str, role: str, tmp_path: Path, exported_model: Path, noise: Pixels
+) -> None:
+    write_image(tmp_path / "plain.png", noise)
+    TAKEN[kind](noise).save(tmp_path / "odd.png")
+    names = ("odd.png", "plain.png") if role == "input" else ("plain.png", "odd.png")
+    lr, reference = (str(tmp_path / name) for name in names)
+    out = tmp_path / "out.png"
+    status = run(
+        ["upscale", lr, "--ref", reference, "-o", str(out), "--model", str(exported_model)]
+    )
+    assert status == 0 and read_image(out).shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2), (500, 333)])
+def test_references_of_any_size_are_taken(
+    size: tuple[int, int], tmp_path: Path, exported_model: Path, noise: Pixels
+) -> None:
+    write_image(tmp_path / "lr.png", noise)
+    Image.new("CMYK", size, (10, 200, 30, 0)).save(tmp_path / "ref.jpg")
+    out = tmp_path / "out.png"
+    arguments = ["upscale", tmp_path / "lr.png", "--ref", tmp_path / "ref.jpg", "-o", out]
+    assert run([str(a) for a in [*arguments, "--model", exported_model]]) == 0
+    assert read_image(out).shape == (128, 128, 3)
