@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.dataset import Augmentation, Store, TrainingSet, prefetched
+from fsrst.data.augmentation import Augmentation
+from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import (
     Manifest,
@@ -53,7 +54,7 @@ def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
     )
 
 
-# --- manifest --------------------------------------------------------------------------------------
+# --- manifest ---
 
 
 def test_manifest_round_trip(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_wrong_person_is_the_next_one(tmp_path: Path) -> None:
         wrong_person([s for s in samples if s.identity == "p0"], samples[0])
 
 
-# --- batches ---------------------------------------------------------------------------------------
+# --- batches ---
 
 
 def test_batch_shapes_and_low_resolution(tmp_path: Path) -> None:

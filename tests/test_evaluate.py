@@ -32,7 +32,7 @@ class Blend:
             "weights_hash": weights_hash,
             "options": {"width": 1},
             "parameters": 1,
-            "training": {"seed": 13},
+            "training": {"options": {"seed": 13}, "samples": 40000},
         }
         self.references = 0
         self.calls = 0

@@ -106,7 +106,7 @@ def test_residual_block_is_pre_activation() -> None:
     assert torch.equal(block(x), expected)
 
 
-# --- alignment (eq. 1-5) ---------------------------------------------------------------------------
+# --- alignment (eq. 1-5) ---
 
 
 @pytest.mark.parametrize("side", [16, 32])
@@ -137,7 +137,7 @@ def test_warp_mirrors_the_outside() -> None:
     assert torch.allclose(warp(features, theta)[0, 0, 0], torch.arange(15.0, -1, -1), atol=1e-4)
 
 
-# --- aggregation (eq. 6-11) ------------------------------------------------------------------------
+# --- aggregation (eq. 6-11) ---
 
 
 def test_aggregation_by_hand() -> None:

@@ -22,7 +22,8 @@ SUMMARY: dict[str, Any] = {
     "format": 1, "model": "fsrst-photo", "network": "fsrst", "weights_hash": "ab12ab12ab12ab12",
     "parameters": 2552576, "options": {"scale": 4}, "backend": "onnxruntime", "precision": "f32",
     "scale": 4, "data": {"name": "stills", "hash": "feed" * 4, "split": "val"},
-    "n_references": 3, "seed": 13, "training": {}, "version": "0.1.0", "commit": "abc123",
+    "n_references": 3, "seed": 13, "training_samples": 40000, "version": "0.1.0",
+    "commit": "abc123",
     "command": "fsrst evaluate --data stills --model fsrst-photo -o results/photo",
     "conditions": {
         "bicubic": MEANS,

@@ -78,7 +78,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_weights(path)
 
 
-# --- the authors' network, from its published facts (method.md), keyed as their script saves it -----
+# --- the authors' network, from its published facts (method.md), keyed as their script saves it ---
 
 
 def author_state(width: int, scale: int, prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fsrst.data.dataset import Augmentation
+from fsrst.data.augmentation import Augmentation
 from fsrst.errors import FsrstError
 
 

@@ -7,16 +7,15 @@ run). So a resumed run continues bit for bit, and two processes that halve a bat
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
 
 import numpy as np
 import torch
 from numpy.random import Generator
-from PIL import Image
 from torch import Tensor
 
+from fsrst.data.augmentation import Augmentation, compose, draw_affine, move, relight
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, by_identity
 from fsrst.errors import FsrstError
@@ -24,23 +23,6 @@ from fsrst.files import written_whole
 from fsrst.image import Pixels, read_image, to_planes
 
 Batch = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a training sample. The zeros and False of the default change nothing."""
-
-    flip: bool = False  # left-right, the same for target and references
-    quarter_turns: bool = False  # up-down flips and quarter turns too, the same for all (the paper)
-    degrees: float = 0.0  # shared rotation, +- [degrees]
-    translate: float = 0.0  # shared shift, +- [fraction of the size]
-    zoom: float = 0.0  # shared scale, 1 +- zoom
-    refs_degrees: float = 0.0  # the same three again, independently for every reference
-    refs_translate: float = 0.0
-    refs_zoom: float = 0.0
-    refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
-    reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
-    wrong_person: float = 0.0  # probability that all references show somebody else
 
 
 class Store:
@@ -183,13 +165,13 @@ class TrainingSet:
             count = int(rng.integers(count)) if count else 0
         chosen = rng.permutation(len(pool))[:count]
 
-        shared = _draw_affine(rng, options.degrees, options.translate, options.zoom)
-        hr = _affine(store[sample.target], shared)
+        shared = draw_affine(rng, options.degrees, options.translate, options.zoom)
+        hr = move(store[sample.target], shared)
         refs = []
         for i in chosen:
-            own = _draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
-            reference = _affine(shown_store[pool[i]], _compose(shared, own))
-            refs.append(_light(reference, rng, options.refs_light))
+            own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
+            reference = move(shown_store[pool[i]], compose(shared, own))
+            refs.append(relight(reference, rng, options.refs_light))
         if options.flip and rng.random() < 0.5:
             hr, refs = hr[:, ::-1], [ref[:, ::-1] for ref in refs]
         if options.quarter_turns:
@@ -246,49 +228,3 @@ def prefetched(dataset: TrainingSet, spans: Iterator[tuple[int, int]]) -> Iterat
 
 def _stack(items: Sequence[Batch]) -> Batch:
     return {key: torch.stack([item[key] for item in items]) for key in items[0]}
-
-
-Matrix = np.ndarray  # (3, 3), output pixel -> input pixel, about the picture's centre
-
-
-def _draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) -> Matrix | None:
-    if degrees == translate == zoom == 0:
-        return None
-    angle = np.deg2rad(rng.uniform(-degrees, degrees))
-    factor = rng.uniform(1 - zoom, 1 + zoom)
-    shift = rng.uniform(-translate, translate, 2)
-    cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
-    return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
-
-
-def _compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
-    if first is None or second is None:
-        return second if first is None else first
-    both: Matrix = second @ first
-    return both
-
-
-def _affine(picture: Pixels, matrix: Matrix | None) -> Pixels:
-    """Pillow's bicubic, outside mirrored; ``matrix`` has shifts in fractions of the size."""
-    if matrix is None:
-        return picture
-    size = picture.shape[0]
-    pad = size // 8  # enough for the small motions that augmentation asks for
-    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
-    inner = size / 2
-    linear, shift = matrix[:2, :2], matrix[:2, 2] * size
-    offset = inner - linear @ (inner, inner) + shift + pad
-    coefficients = (*linear[0], offset[0], *linear[1], offset[1])
-    moved = Image.fromarray(padded).transform(
-        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
-    )
-    return np.asarray(moved)
-
-
-def _light(picture: Pixels, rng: Generator, amount: float) -> Pixels:
-    if amount == 0:
-        return picture
-    gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)
-    table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
-    lit: Pixels = np.rint(table).astype(np.uint8)[picture]
-    return lit

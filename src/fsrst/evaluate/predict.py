@@ -183,8 +183,9 @@ def _record(
         "data": {"name": manifest.name, "hash": manifest.hash, "split": split},
         "data_root": str(manifest.root.resolve()),  # where the scorer finds the truth
         "n_references": n_references,
-        "seed": training.get("seed"),  # of the training run; prediction has no chance in it
-        "training": training,
+        # Of the training run: prediction has no chance in it. The weights' header has the rest.
+        "seed": (training.get("options") or {}).get("seed"),
+        "training_samples": training.get("samples"),
         "version": fsrst.__version__,
         "commit": commit(),
         "command": command,

