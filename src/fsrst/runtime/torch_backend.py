@@ -1,4 +1,4 @@
-"""The network itself, for comparison and for weights that are not exported yet (extra ``train``)."""
+"""The network itself, for comparison and for weights that are not exported yet (extra ``torch``)."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ class TorchBackend:
             import torch
         except ImportError as error:
             raise FsrstError(
-                "backend torch is not installed; install it with: pip install 'fsrst[train]'"
+                "backend torch is not installed; install it with: pip install 'fsrst[torch]'"
                 " or use --backend onnxruntime"
             ) from error
         from fsrst.models.weights import load_weights

@@ -20,7 +20,7 @@ Progress = Callable[[int, int, str], None]
 LAYOUT = "expected <source>/hr/<name>.png and <source>/rf/<name>/1.png, 2.png, 3.png"
 
 
-def prepare_author(
+def prepare_author_layout(
     source: str | Path,
     out: str | Path,
     *,
