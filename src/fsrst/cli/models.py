@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fsrst import __version__
 from fsrst.cli.output import say, say_json
 from fsrst.errors import FsrstError
+
+if TYPE_CHECKING:
+    from fsrst.image import Pixels
 
 BACKEND_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 CALIBRATION_SAMPLES = 128
@@ -86,26 +89,42 @@ def export(
     _need_suffix(weights, ".safetensors")
     if int8 and data is None:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
-    from fsrst.models.weights import load_weights, weights_hash
+    samples = _calibration(data) if int8 and data is not None else []
+    from fsrst.models.weights import load_weights
     from fsrst.runtime.export import export as run
 
     network, header = load_weights(weights)
-    header = {**header, "weights_hash": weights_hash(weights)}
     done = run(network, header, output)
     worst = max(done["parity"].values())
     for name, size in done["bytes"].items():
         say(f"{output}.{name}.onnx: {size / 1e6:.2f} MB")
     say(f"largest difference to torch: {worst * 255:.5f} grey levels")
-    if int8 and data is not None:
-        _quantise(output, data)
+    if samples:
+        from fsrst.data.degradation import degrade
+        from fsrst.runtime.int8 import quantize_int8
+
+        quantize_int8(
+            output,
+            [(degrade(truth, network.scale), references) for truth, references in samples],
+        )
+        say(f"{output}.int8.xml and .bin: calibrated on {len(samples)} training samples")
 
 
-def _quantise(stem: Path, data: Path) -> None:
+def _calibration(data: Path) -> list[tuple[Pixels, list[Pixels]]]:
+    """(target, references) of training samples, evenly spread over the set."""
     from fsrst.data.manifest import load_manifest
-    from fsrst.runtime.int8 import quantize_int8
+    from fsrst.image import read_image
 
-    samples = load_manifest(data).split("train")[:CALIBRATION_SAMPLES]
-    say(str(quantize_int8(stem, samples)))
+    manifest = load_manifest(data)
+    samples = manifest.split("train")
+    step = max(1, len(samples) // CALIBRATION_SAMPLES)
+    return [
+        (
+            read_image(manifest.root / sample.target),
+            [read_image(manifest.root / file) for file in sample.references[:3]],
+        )
+        for sample in samples[::step][:CALIBRATION_SAMPLES]
+    ]
 
 
 def _need_suffix(path: Path, suffix: str) -> None:

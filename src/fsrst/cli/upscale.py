@@ -114,12 +114,12 @@ def upscale(
     if as_json:
         say_json({**run, "strip": str(strip) if strip else None, "results": results})
         return
+    count = "1 reference" if len(references) == 1 else f"{len(references)} references"
     for result in results:
         (w, h), (width, height) = result["size_in"], result["size_out"]
         say(
             f"{result['output']}: {w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
-            f" ({run['model']}, {run['references']} references, {run['backend']}"
-            f" {run['precision']})"
+            f" ({run['model']}, {count}, {run['backend']} {run['precision']})"
         )
 
 
