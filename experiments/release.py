@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from fsrst.runtime.int8 import quantize_int8
 
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, load_manifest
@@ -25,7 +26,6 @@ from fsrst.files import write_text
 from fsrst.image import read_image
 from fsrst.models.weights import load_weights, read_header, save_weights
 from fsrst.runtime.export import export
-from fsrst.runtime.int8 import quantize_int8
 from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
 ROOT = Path(__file__).parents[1]
@@ -167,26 +167,28 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
         f"- data: {manifest.name}, train split, {counts['train']['samples']} targets of"
         f" {counts['train']['identities']} people, of whom {options['holdout_identities']} were"
         " held out to watch the run",
-        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one seed"
-        f" ({options['seed']})",
-        f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU is"
-        " `configs/paper.yaml`",
+        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
+        f" seed ({options['seed']})",
+        f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU"
+        " is `configs/paper.yaml`",
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
         "- the checkpoint is the last one; nothing was chosen on the val split",
         "",
         "## Limits",
         "",
-        "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not trained.",
+        "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
+        " trained.",
         "- Fine detail is an estimate. Do not identify people by it.",
-        "- The training pictures are mostly of adults in front of cameras: public figures and actors."
+        "- The training pictures are mostly of adults in front of cameras: public figures, actors."
         " Expect worse results for children, strong side views and covered faces.",
         "- The network hardly uses its references (see the columns): the paper's design passes them"
         " through three channels at low resolution.",
         "",
         "## Terms",
         "",
-        "The code is Apache-2.0. The weights were trained on data for non-commercial research (CelebA,"
-        " LFW) and on public talking-head clips without stated rights: use the weights for research.",
+        "The code is Apache-2.0. The weights were trained on data for non-commercial research"
+        " (CelebA, LFW) and, the call models, on public talking-head clips without stated rights:"
+        " use the weights for research.",
     ]
     return "\n".join(lines) + "\n"
 

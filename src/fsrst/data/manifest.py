@@ -93,15 +93,15 @@ def check(root: Path, samples: Sequence[Sample]) -> None:
     for sample in samples:
         if not sample.identity.strip():
             raise FsrstError(f"{root}: sample {sample.id!r} has an empty identity")
-        if sample.id in seen:
-            raise FsrstError(f"{root}: sample id {sample.id!r} occurs twice")
-        seen.add(sample.id)
         first = split_of.setdefault(sample.identity, sample.split)
         if first != sample.split:
             raise FsrstError(
                 f"{root}: identity {sample.identity!r} is in split {first!r} and in"
                 f" {sample.split!r}; a person may be in one split only"
             )
+        if sample.id in seen:
+            raise FsrstError(f"{root}: sample id {sample.id!r} occurs twice")
+        seen.add(sample.id)
         files.update((sample.target, *sample.references))
     for file in sorted(files):
         if not (root / file).is_file():

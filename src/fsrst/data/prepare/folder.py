@@ -69,12 +69,11 @@ def prepare_folder(
         for picture in pictures:
             inside = picture.relative_to(source / person_name).with_suffix("")
             file = f"images/{split}/{identity}/{'-'.join(inside.parts)}.png"
-            if not (out / file).exists():
-                pixels = read_image(picture)
-                keep = max(1, round(min(pixels.shape[:2]) * crop))
-                top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
-                square = pixels[top : top + keep, left : left + keep]
-                write_image(out / file, crop_to(np.ascontiguousarray(square), size, size))
+            pixels = read_image(picture)
+            keep = max(1, round(min(pixels.shape[:2]) * crop))
+            top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
+            square = np.ascontiguousarray(pixels[top : top + keep, left : left + keep])
+            write_image(out / file, crop_to(square, size, size))
             files.append(file)
             done += 1
             if progress:
