@@ -161,7 +161,8 @@ def run_demo(upscaler: "Upscaler", note: Note, *, only_drawn: bool = False) -> D
     for pictures in ([], references):
         upscaler.set_references(pictures)
         sr, ms = _timed(upscaler, lr)
-        rows.append(_row(f"{upscaler.model}, {len(pictures)} refs", sr, truth, ms))
+        count = len(pictures) or "no"
+        rows.append(_row(f"{upscaler.model}, {count} refs", sr, truth, ms))
     return Demo(subject, tuple(rows), _strip(lr, rows, truth, references))
 
 

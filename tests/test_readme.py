@@ -1,0 +1,73 @@
+"""What the README and the docs say is true: commands parse, links lead somewhere, tables are made."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from fsrst.cli import app
+from fsrst.runtime.upscaler import shipped_models
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").rglob("*.md")])
+
+
+def commands(page: Path) -> list[str]:
+    """All `fsrst ...` lines of code blocks, without comments."""
+    blocks = re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("fsrst ")]
+
+
+ALL = [(page, line) for page in PAGES for line in commands(page)]
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), ALL, ids=[f"{page.stem}: {line[:40]}" for page, line in ALL]
+)
+def test_documented_commands_parse(page: Path, line: str) -> None:
+    command = typer.main.get_command(app)
+    arguments = shlex.split(line, comments=True)[1:]
+    context = None
+    while hasattr(command, "resolve_command"):  # a group: its own options, then the next word
+        context = command.make_context("fsrst", list(arguments), parent=context)
+        rest = [*getattr(context, "_protected_args", []), *context.args]
+        _, command, arguments = command.resolve_command(context, rest)
+        assert command is not None, line
+    command.make_context("command", list(arguments), parent=context)  # raises what a user would see
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(commands(ROOT / "README.md")) >= 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_table_of_scores_is_that_of_the_shipped_weights() -> None:
+    assert shipped_models(), "no weights are shipped"
+    spec = importlib.util.spec_from_file_location("release", ROOT / "experiments/release.py")
+    assert spec and spec.loader
+    release = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(release)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert release.with_scores(readme) == readme
+
+
+def test_the_annotated_trees_name_files_that_exist() -> None:
+    for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md"):
+        text = page.read_text(encoding="utf-8")
+        for path in re.findall(
+            r"^((?:src|configs|docs|experiments|benchmarks)/[\w./-]*)", text, re.M
+        ):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+    architecture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    for file, name in re.findall(r"`([a-z_/]+\.py): (\w+)`", architecture):
+        assert name in (ROOT / "src/fsrst" / file).read_text(encoding="utf-8"), f"{file}: {name}"
