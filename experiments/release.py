@@ -83,6 +83,8 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     options["data"] = [f"data/{Path(place).name}" for place in options["data"]]
     options["out"] = f"runs/{name}"
     options.pop("threads")
+    if options["init_from"]:
+        options["init_from"] = f"runs/{name.replace('call', 'photo')}/model.safetensors"
     return {**header, "training": {**header["training"], "options": options}}
 
 
@@ -169,6 +171,7 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
         " held out to watch the run",
         f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
         f" seed ({options['seed']})",
+        f"- started from: {started_from(header['training'])}",
         f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU"
         " is `configs/paper.yaml`",
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
@@ -191,6 +194,13 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
         " use the weights for research.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def started_from(training: dict[str, Any]) -> str:
+    start = training["started_from"]
+    return (
+        f"`{training['options']['init_from']}` (weights `{start}`)" if start else "random weights"
+    )
 
 
 def with_scores(readme: str) -> str:

@@ -97,7 +97,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             f"batch_size {options.batch_size} cannot be shared by {fabric.world_size} processes"
         )
     fabric.seed_everything(options.seed, verbose=False)
-    model, header = _start_model(options)
+    model, start = _start_model(options)
     data = TrainingSet(
         [load_manifest(root) for root in options.data],
         options.split,
@@ -189,7 +189,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             board.close()
     if fabric.is_global_zero:
         training = {"options": options.model_dump(mode="json"), "samples": done}
-        final = {"training": {**training, "started_from": header}, "version": __version__}
+        final = {"training": {**training, "started_from": start}, "version": __version__}
         save_weights(out / WEIGHTS, averaged or model, final)
     fabric.barrier()
     return out / WEIGHTS
@@ -206,7 +206,8 @@ def _default_devices(options: TrainOptions) -> int | str:
     return 1 if on_cpu else "auto"
 
 
-def _start_model(options: TrainOptions) -> tuple[ReferenceSR, dict[str, Any] | None]:
+def _start_model(options: TrainOptions) -> tuple[ReferenceSR, str | None]:
+    """The network at the start of a run, and the hash of the weights it was given, if any."""
     if options.init_from is None:
         return build(options.model, **options.model_options), None
     model, header = load_weights(options.init_from)
@@ -214,7 +215,7 @@ def _start_model(options: TrainOptions) -> tuple[ReferenceSR, dict[str, Any] | N
         raise FsrstError(
             f"init_from {options.init_from} holds {header['model']}, not {options.model}"
         )
-    return model, header
+    return model, header["weights_hash"]
 
 
 def _load_checkpoint(

@@ -103,11 +103,15 @@ def export(
         from fsrst.data.degradation import degrade
         from fsrst.runtime.int8 import quantize_int8
 
-        quantize_int8(
+        int8_done = quantize_int8(
             output,
             [(degrade(truth, network.scale), references) for truth, references in samples],
         )
-        say(f"{output}.int8.xml and .bin: calibrated on {len(samples)} training samples")
+        say(
+            f"{output}.int8.xml and .bin: {int8_done['bytes'] / 1e6:.2f} MB, calibrated on"
+            f" {int8_done['samples']} training samples, {int8_done['rms']:.2f} grey levels (rms)"
+            " from float32"
+        )
 
 
 def _calibration(data: Path) -> list[tuple[Pixels, list[Pixels]]]:

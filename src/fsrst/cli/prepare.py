@@ -144,7 +144,8 @@ def synthetic(
 def _tell(manifest: Manifest, split: str | None) -> None:
     for name, counts in manifest.info["counts"].items():
         if split in (None, name):
+            people = "1 person" if counts["identities"] == 1 else f"{counts['identities']} people"
             say(
-                f"{manifest.root}: split {name}, {counts['samples']} samples of"
-                f" {counts['identities']} people, {manifest.info['size']} px"
+                f"{manifest.root}: split {name}, {counts['samples']} samples of {people},"
+                f" {manifest.info['size']} px"
             )

@@ -261,9 +261,7 @@ def _cubic_resize_as_convolution(model: "onnx.ModelProto") -> None:
         picture, result = node.input[0], node.output[0]
         name = f"{SKIP_NAME}/{result}"
 
-        def add(
-            op: str, inputs: list[str], output: str, name: str = name, **options: Any
-        ) -> str:
+        def add(op: str, inputs: list[str], output: str, name: str = name, **options: Any) -> str:
             output = f"{name}/{output}"
             nodes.append(helper.make_node(op, inputs, [output], name=output, **options))
             return output

@@ -60,6 +60,8 @@ class OnnxBackend:
             return onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime raises its own kinds, all for unreadable files here
+        except (
+            Exception
+        ) as error:  # onnxruntime raises its own kinds, all for unreadable files here
             reason = " ".join(str(error).split())[:200]
             raise FsrstError(f"{path} is damaged or not an ONNX model: {reason}") from error

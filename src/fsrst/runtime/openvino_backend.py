@@ -25,8 +25,8 @@ class OpenVinoBackend:
     ----------
     precision
         What the layers of the frame graph compute in. Without bfloat16 instructions in the CPU,
-        ``bf16`` runs in float32 and the attribute ``precision`` says so. ``int8`` quantises the
-        convolutions; what is left runs in bfloat16 where the CPU has it.
+        ``bf16`` runs in float32 and the attribute ``precision`` says so. With ``int8`` what is not
+        quantised runs in float32: bfloat16 beside int8 only adds conversions.
     threads
         Threads of one frame. One stream: the lowest latency, not the highest throughput.
     """
@@ -48,7 +48,7 @@ class OpenVinoBackend:
         graph = "int8.xml" if precision == "int8" else "upscale.onnx"
         model = self._read(graph)
         self.info = self._metadata(model, graph)
-        compiled = self._compile(model, graph, "f32" if precision == "f32" else "bf16")
+        compiled = self._compile(model, graph, "bf16" if precision == "bf16" else "f32")
         if precision == "bf16" and str(compiled.get_property("INFERENCE_PRECISION_HINT")) != str(
             openvino.Type.bf16
         ):
