@@ -13,25 +13,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from fsrst.runtime.int8 import quantize_int8
 
-from fsrst.data.degradation import degrade
+from fsrst.cli import run as run_command
+from fsrst.cli.models import CALIBRATION_SAMPLES
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.evaluate.predict import predict
 from fsrst.evaluate.report import strips
 from fsrst.evaluate.score import score
 from fsrst.files import write_text
-from fsrst.image import read_image
+from fsrst.models import ReferenceSR
 from fsrst.models.weights import load_weights, read_header, save_weights
-from fsrst.runtime.export import export
 from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src/fsrst/weights"
 CARDS = ROOT / "docs/models"
-CALIBRATION_SAMPLES = 128
 
 
 def main() -> None:
@@ -53,8 +50,7 @@ def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
-    ship(model, header, stem)
-    quantize_int8(stem, calibration(manifest))
+    ship(model, header, stem, manifest)
 
     summaries = {}
     for backend, precision in (
@@ -71,7 +67,7 @@ def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
     strips(results / name, manifest, conditions=("right", "none"))
 
     header["scores"] = scores(summaries, manifest)
-    ship(model, header, stem)
+    ship(model, header, stem, manifest)
     write_text(CARDS / f"{name}.md", card(name, read_header(f"{stem}.safetensors"), manifest))
     readme = ROOT / "README.md"
     write_text(readme, with_scores(readme.read_text(encoding="utf-8")))
@@ -88,23 +84,12 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     return {**header, "training": {**header["training"], "options": options}}
 
 
-def ship(model: Any, header: dict[str, Any], stem: Path) -> None:
+def ship(model: ReferenceSR, header: dict[str, Any], stem: Path, manifest: Manifest) -> None:
     path = stem.with_name(f"{stem.name}.safetensors")
     save_weights(path, model, header, half=True)
-    export(model, read_header(path), stem)
-
-
-def calibration(manifest: Manifest) -> list[Any]:
-    """Training samples, evenly spread: (lr, references), uint8."""
-    samples = manifest.split("train")
-    chosen = [samples[i] for i in np.linspace(0, len(samples) - 1, CALIBRATION_SAMPLES).astype(int)]
-    return [
-        (
-            degrade(read_image(manifest.root / sample.target), 4),
-            [read_image(manifest.root / file) for file in sample.references[:3]],
-        )
-        for sample in chosen
-    ]
+    arguments = ["export", str(path), "-o", str(stem), "--int8", "--data", str(manifest.root)]
+    if run_command(arguments):
+        raise SystemExit(2)
 
 
 def scores(summaries: dict[str, Any], manifest: Manifest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the README and the docs say is true: commands parse, links lead somewhere, tables are made."""
+"""What README and docs say is true: commands parse, links lead somewhere, tables are made."""
 
 import importlib.util
 import re

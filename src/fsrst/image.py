@@ -7,6 +7,7 @@ References: ITU-R BT.601 full range luma (the Y of JPEG's YCbCr); Pillow's bicub
 with a = -0.5, as the paper's low-resolution inputs were made.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,8 @@ def read_image(path: str | Path) -> Pixels:
     if path.stat().st_size == 0:
         raise FsrstError(f"cannot read {path}: the file is empty (0 bytes)")
     try:
-        with Image.open(path) as picture:
+        # Pillow warns of sizes that are refused below
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise FsrstError(
                     f"cannot read {path}: {picture.width}x{picture.height} is over 100 megapixels;"

@@ -1,4 +1,4 @@
-"""The network itself, for comparison and for weights that are not exported yet (extra ``torch``)."""
+"""The network itself, for comparison and for weights not exported yet (extra ``torch``)."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class TorchBackend:
         self._torch = torch
         torch.set_num_threads(threads)
         model, header = load_weights(weights)
-        self._model = model.to(memory_format=torch.channels_last)
+        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info: dict[str, Any] = {**header, "scale": model.scale, "lr_size": model.lr_size}
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:

@@ -1,0 +1,250 @@
+"""The exported files: names, free dimensions, storage, metadata; and int8."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsrst.errors import FsrstError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+torch = pytest.importorskip("torch")
+
+from fsrst.models import ReferenceSR, build  # noqa: E402
+from fsrst.runtime import export as export_module  # noqa: E402
+from fsrst.runtime.export import METADATA_KEY, cubic_kernel, export  # noqa: E402
+from fsrst.runtime.onnx_backend import OnnxBackend  # noqa: E402
+
+HEADER = {"version": "test", "training": {"seed": 13}}
+
+
+@pytest.fixture(scope="session")
+def stem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(3)
+    model = build("fsrst-small")
+    torch.nn.init.normal_(model.alignment.localisation.fc2.weight, std=0.05)
+    stem = tmp_path_factory.mktemp("export") / "net"
+    export(model, HEADER, stem)
+    return stem
+
+
+def graphs(stem: Path) -> dict[str, "onnx.ModelProto"]:
+    return {name: onnx.load(f"{stem}.{name}.onnx") for name in ("encode", "upscale")}
+
+
+def shapes(values: object) -> dict[str, list[object]]:
+    return {
+        v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in values  # type: ignore[attr-defined]
+    }
+
+
+def test_names_and_free_dimensions(stem: Path) -> None:
+    found = graphs(stem)
+    encode, upscale = shapes(found["encode"].graph.input), shapes(found["upscale"].graph.input)
+    assert list(encode) == ["refs", "present"]
+    assert list(shapes(found["encode"].graph.output)) == ["state_0", "state_1"]
+    assert list(upscale) == ["lr", "state_0", "state_1"]
+    assert list(shapes(found["upscale"].graph.output)) == ["sr"]
+    assert encode["refs"][2:] == [3, 128, 128] and upscale["lr"][1:] == [3, 32, 32]
+    for shape in (encode["refs"], encode["present"], upscale["state_0"], upscale["state_1"]):
+        assert isinstance(shape[0], str) and isinstance(shape[1], str) and shape[0] != shape[1]
+    for model in found.values():
+        onnx.checker.check_model(model, full_check=True)
+        assert model.opset_import[0].version >= 18
+
+
+def test_metadata_says_what_the_file_is(stem: Path) -> None:
+    for name, model in graphs(stem).items():
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        info = json.loads(metadata[METADATA_KEY])
+        assert info["graph"] == name
+        assert (info["model"], info["options"]) == ("fsrst-small", {"scale": 4})
+        assert (info["scale"], info["lr_size"]) == (4, 32)
+        assert info["states"] == ["state_0", "state_1"]
+        assert info["training"] == {"seed": 13}
+
+
+def test_nothing_of_this_machine_is_in_the_files(stem: Path) -> None:
+    for name in ("encode", "upscale"):
+        content = Path(f"{stem}.{name}.onnx").read_bytes()
+        for trace in (b".py", b"site-packages", str(Path.home()).encode()):
+            assert trace not in content
+
+
+def test_weights_are_stored_as_float16(stem: Path) -> None:
+    for model in graphs(stem).values():
+        kinds = {init.name: init.data_type for init in model.graph.initializer}
+        wide = [name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT]
+        assert not [name for name in wide if name.startswith("model.")]
+        weights = sum(np.prod(init.dims) for init in model.graph.initializer)
+        assert len(model.SerializeToString()) < 2.5 * weights + 60_000
+
+
+def test_runtimes_fold_the_casts(stem: Path, tmp_path: Path) -> None:
+    """float16 storage costs nothing per frame: the optimised graph has no cast left."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(
+        f"{stem}.upscale.onnx", options, providers=["CPUExecutionProvider"]
+    )
+    operators = {node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    assert "Cast" not in operators and "Resize" not in operators
+
+
+def test_full_storage_keeps_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    model = build("fsrst-small")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    result = export(model, {}, tmp_path / "full", half_storage=False)
+    assert max(result["parity"].values()) < 1e-5
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert result["bytes"]["upscale"] > 3_000_000
+
+
+def test_the_same_model_gives_the_same_bytes(stem: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = build("fsrst-small")
+    torch.nn.init.normal_(model.alignment.localisation.fc2.weight, std=0.05)
+    export(model, HEADER, tmp_path / "again")
+    for name in ("encode", "upscale"):
+        again = tmp_path / f"again.{name}.onnx"
+        assert again.read_bytes() == Path(f"{stem}.{name}.onnx").read_bytes()
+
+
+def test_eight_times_from_16_px(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    result = export(build("fsrst-small", scale=8), {}, tmp_path / "eight")
+    assert max(result["parity"].values()) < 1e-5
+    backend = OnnxBackend(tmp_path / "eight", threads=1)
+    assert (backend.info["scale"], backend.info["lr_size"]) == (8, 16)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, 8])
+def test_cubic_kernel_is_the_frameworks(scale: int) -> None:
+    x = torch.rand(2, 3, 7, 11, generator=torch.Generator().manual_seed(scale))
+    wanted = torch.nn.functional.interpolate(
+        x, scale_factor=scale, mode="bicubic", align_corners=False
+    )
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode="replicate")
+    blocks = torch.nn.functional.conv2d(padded, torch.from_numpy(cubic_kernel(scale)))
+    found = torch.nn.functional.pixel_shuffle(blocks, scale)
+    assert (found - wanted).abs().max() < 1e-6
+
+
+def test_the_epsilon_of_equation_9_survives(stem: Path) -> None:
+    """An exporter that takes + 1e-9 for + 0 makes 0/0 where no reference is present."""
+    backend = OnnxBackend(stem, threads=1)
+    refs, absent = np.zeros((1, 1, 3, 128, 128), np.float32), np.zeros((1, 1), np.float32)
+    state = backend.encode(refs, absent)
+    assert np.isfinite(backend.upscale(np.zeros((1, 3, 32, 32), np.float32), *state)).all()
+
+
+def test_a_wrong_export_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(export_module, "cubic_kernel", lambda scale: cubic_kernel(scale) * 0.9)
+    with pytest.raises(FsrstError, match="differ by"):
+        export(build("fsrst-small"), {}, tmp_path / "wrong")
+
+
+def test_a_network_of_any_size_keeps_its_sizes_free(tmp_path: Path) -> None:
+    model = Shifted()
+    result = export(model, {}, tmp_path / "any", half_storage=False)
+    assert max(result["parity"].values()) < 1e-5
+    backend = OnnxBackend(tmp_path / "any", threads=1)
+    generator = np.random.default_rng(0)
+    for b, n, h, w in ((1, 1, 24, 20), (2, 3, 33, 17), (1, 2, 5, 64)):
+        refs = generator.random((b, n, 3, 2 * h, 2 * w), dtype=np.float32)
+        lr, present = generator.random((b, 3, h, w), dtype=np.float32), np.ones((b, n), np.float32)
+        found = backend.upscale(lr, *backend.encode(refs, present))
+        with torch.no_grad():
+            wanted = model(torch.from_numpy(lr), torch.from_numpy(refs)).numpy()
+        assert found.shape == (b, 3, 2 * h, 2 * w)
+        assert np.abs(found - wanted).max() < 1e-5
+
+
+class Shifted(ReferenceSR):
+    """The smallest network without a fixed size: bicubic plus the mean reference, convolved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name, self.options, self.scale, self.lr_size = "shifted", {}, 2, None
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+
+    def encode(self, refs, present=None):  # type: ignore[no-untyped-def]
+        if present is None:
+            present = refs.new_ones(refs.shape[:2])
+        return refs * present[:, :, None, None, None], present
+
+    def upscale(self, lr, state):  # type: ignore[no-untyped-def]
+        features, present = state
+        up = torch.nn.functional.interpolate(lr, scale_factor=2, mode="bicubic")
+        return up + self.conv(features.sum(1) / (present.sum(1)[:, None, None, None] + 1e-9))
+
+
+# --- int8 -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def int8_stem(stem: Path) -> Path:
+    pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    from fsrst.runtime.int8 import quantize_int8
+
+    result = quantize_int8(stem, drawn_samples(12))
+    assert result["samples"] == 12 and result["rms"] < 2
+    return stem
+
+
+def drawn_samples(count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    from fsrst.data.synthetic import draw_face
+    from fsrst.image import resize_bicubic
+
+    return [
+        (
+            resize_bicubic(draw_face(i, 0, 128), 32, 32),
+            [draw_face(i, view, 128) for view in range(1, 1 + i % 4)],
+        )
+        for i in range(count)
+    ]
+
+
+def test_int8_runs_any_batch_and_count(int8_stem: Path) -> None:
+    from fsrst.runtime.upscaler import open_upscaler
+
+    path = f"{int8_stem}.upscale.onnx"
+    exact = open_upscaler(path, "onnxruntime", threads=1)
+    fast = open_upscaler(path, "openvino", precision="int8", threads=1)
+    assert (fast.precision, fast.info["model"]) == ("int8", "fsrst-small")
+    for lr, refs in drawn_samples(6):
+        exact.set_references(refs)
+        fast.set_references(refs)
+        pairs = zip(fast.upscale_batch([lr] * 2), exact.upscale_batch([lr] * 2), strict=True)
+        for found, wanted in pairs:
+            difference = found.astype(float) - wanted
+            assert np.sqrt(np.mean(difference**2)) < 2
+
+
+def test_int8_is_smaller_and_says_so(int8_stem: Path) -> None:
+    import openvino
+
+    model = openvino.Core().read_model(f"{int8_stem}.int8.xml")
+    kinds = [node.get_type_name() for node in model.get_ordered_ops()]
+    assert kinds.count("FakeQuantize") > 20
+    assert Path(f"{int8_stem}.int8.bin").stat().st_size < 1_300_000
+    text = Path(f"{int8_stem}.int8.xml").read_text()
+    assert str(int8_stem.parent) not in text and str(Path.home()) not in text
+
+
+def test_int8_wants_samples_of_the_right_size(stem: Path) -> None:
+    pytest.importorskip("nncf")
+    from fsrst.runtime.int8 import quantize_int8
+
+    with pytest.raises(FsrstError, match="calibration samples"):
+        quantize_int8(stem, [])
+    with pytest.raises(FsrstError, match="48x40"):
+        quantize_int8(stem, [(np.zeros((40, 48, 3), np.uint8), [])])

@@ -1,0 +1,326 @@
+"""The run-time: torch = ONNX Runtime = OpenVINO, references set once, and what users get wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsrst.errors import FsrstError
+from fsrst.image import Pixels, crop_to
+from fsrst.runtime import upscaler as upscaler_module
+from fsrst.runtime.upscaler import Upscaler, installed, open_upscaler, physical_cores
+
+BACKENDS = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32")]
+
+
+@pytest.fixture(scope="session")
+def bold_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stem of an FSRST-small whose random theta samples far outside the references.
+
+    A fresh network has the identity: no runtime's reflection padding would be tried.
+    """
+    import torch
+
+    from fsrst.models import build
+    from fsrst.models.weights import save_weights
+    from fsrst.runtime.export import export
+
+    torch.manual_seed(13)
+    model = build("fsrst-small")
+    with torch.no_grad():
+        model.alignment.localisation.fc2.bias.copy_(torch.tensor([2.5, 0.4, 1.2, -0.7, -3.1, -2.0]))
+        torch.nn.init.normal_(model.alignment.localisation.fc2.weight, std=0.5)
+    stem = tmp_path_factory.mktemp("bold") / "bold"
+    save_weights(stem.with_suffix(".safetensors"), model, half=True)
+    export(model, {"version": "test"}, stem)
+    return stem
+
+
+def opened(stem: Path, backend: str, precision: str) -> Upscaler:
+    if not installed(backend):
+        pytest.skip(f"{backend} is not installed")
+    path = stem.with_suffix(".safetensors") if backend == "torch" else f"{stem}.upscale.onnx"
+    return open_upscaler(path, backend, precision=precision, threads=1)
+
+
+def pictures(count: int, height: int, width: int, seed: int = 0) -> list[Pixels]:
+    generator = np.random.default_rng(seed)
+    return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def levels(first: Pixels, second: Pixels) -> int:
+    """Largest difference in grey levels."""
+    return int(np.abs(first.astype(int) - second.astype(int)).max())
+
+
+@pytest.mark.parametrize("references", [0, 1, 3, 5])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_backends_agree_within_one_grey_level(
+    bold_model: Path, backend: str, batch: int, references: int
+) -> None:
+    found, wanted = opened(bold_model, backend, "f32"), opened(bold_model, "torch", "f32")
+    refs = pictures(references, 128, 128, seed=references)
+    found.set_references(refs)
+    wanted.set_references(refs)
+    lr = pictures(batch, 32, 32, seed=7)
+    for a, b in zip(found.upscale_batch(lr), wanted.upscale_batch(lr), strict=True):
+        assert a.shape == (128, 128, 3) and a.dtype == np.uint8
+        assert levels(a, b) <= 1
+
+
+def test_the_bold_model_looks_beyond_the_border(bold_model: Path) -> None:
+    """What the agreement above is worth: theta is far from the identity, references count."""
+    from fsrst.models.weights import load_weights
+
+    model, _ = load_weights(bold_model.with_suffix(".safetensors"))
+    bias = model.alignment.localisation.fc2.bias.detach().numpy()
+    assert np.abs(bias).max() > 2
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    lr = pictures(1, 32, 32)[0]
+    alone = upscaler(lr)
+    upscaler.set_references(pictures(2, 128, 128))
+    assert levels(alone, upscaler(lr)) >= 1
+
+
+@pytest.mark.parametrize("padding", ["reflection", "zeros", "border"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_grid_sampling_agrees_with_torch_far_outside(runtime: str, padding: str) -> None:
+    """Runtimes have had reflection bugs: the operator alone, up to 40 picture widths away."""
+    onnx = pytest.importorskip("onnx")
+    torch = pytest.importorskip("torch")
+    pytest.importorskip(runtime)
+    info, make = onnx.helper.make_tensor_value_info, onnx.helper
+    node = make.make_node(
+        "GridSample", ["x", "grid"], ["y"], mode="bilinear", padding_mode=padding, align_corners=0
+    )
+    graph = make.make_graph(
+        [node],
+        "sample",
+        [info("x", 1, ["b", 3, 9, 7]), info("grid", 1, ["b", 5, 6, 2])],
+        [info("y", 1, None)],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)])
+    model.ir_version = 10
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(2, 3, 9, 7, generator=generator)
+    for reach in (1.0, 1.3, 3.0, 40.0):
+        grid = (torch.rand(2, 5, 6, 2, generator=generator) * 2 - 1) * reach
+        wanted = torch.nn.functional.grid_sample(
+            x, grid, mode="bilinear", padding_mode=padding, align_corners=False
+        )
+        if runtime == "onnxruntime":
+            import onnxruntime
+
+            session = onnxruntime.InferenceSession(model.SerializeToString())
+            found = session.run(None, {"x": x.numpy(), "grid": grid.numpy()})[0]
+        else:
+            import openvino
+
+            core = openvino.Core()
+            compiled = core.compile_model(
+                core.read_model(model.SerializeToString()),
+                "CPU",
+                {"INFERENCE_PRECISION_HINT": "f32"},
+            )
+            found = compiled([x.numpy(), grid.numpy()])[0]
+        assert np.abs(found - wanted.numpy()).max() < 2e-5
+
+
+def test_bf16_stays_near_f32(bold_model: Path) -> None:
+    exact, fast = opened(bold_model, "onnxruntime", "f32"), opened(bold_model, "openvino", "bf16")
+    if fast.precision != "bf16":
+        pytest.skip("this CPU has no bfloat16 instructions")
+    lr = pictures(4, 32, 32)
+    difference = [
+        a.astype(float) - b
+        for a, b in zip(fast.upscale_batch(lr), exact.upscale_batch(lr), strict=True)
+    ]
+    # 0.02 dB at 30 dB PSNR are 0.55 levels; half of that is 8-bit rounding of either side
+    assert np.sqrt(np.mean(np.square(difference))) < 0.55
+
+
+@pytest.mark.parametrize(("backend", "precision"), BACKENDS)
+def test_absent_references_change_nothing(bold_model: Path, backend: str, precision: str) -> None:
+    """n = 0 equals references that are marked as not present, whatever they show."""
+    upscaler = opened(bold_model, backend, precision)
+    lr = pictures(1, 32, 32)[0]
+    untouched = upscaler(lr)
+    upscaler.set_references([])
+    assert np.array_equal(untouched, upscaler(lr))
+    assert upscaler.references == 0
+    runner = upscaler._runner
+    refs = np.random.default_rng(0).random((1, 2, 3, 128, 128), dtype=np.float32)
+    state = runner.encode(refs, np.zeros((1, 2), dtype=np.float32))
+    hidden = runner.upscale(
+        np.ascontiguousarray(lr.transpose(2, 0, 1)[None] / np.float32(255)), *state
+    )
+    assert np.isfinite(hidden).all()
+    shown = np.clip(hidden[0].transpose(1, 2, 0), 0, 1) * 255
+    assert np.abs(shown - untouched).max() <= 1
+
+
+def test_references_are_encoded_once(bold_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    calls = []
+    encode = upscaler._runner.encode
+    monkeypatch.setattr(upscaler._runner, "encode", lambda *a: calls.append(1) or encode(*a))
+    upscaler.set_references(pictures(2, 128, 128))
+    for lr in pictures(5, 32, 32):
+        upscaler(lr)
+    assert calls == [1]
+    upscaler.set_references([])
+    assert len(calls) == 2
+
+
+def test_references_of_any_size_follow_the_stated_rule(bold_model: Path) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    lr = pictures(1, 32, 32)[0]
+    shapes = [(200, 300), (5, 90), (128, 128), (1, 1)]
+    raw = [pictures(1, h, w, seed=h)[0] for h, w in shapes]
+    upscaler.set_references(raw)
+    first = upscaler(lr)
+    upscaler.set_references([crop_to(picture, 128, 128) for picture in raw])
+    assert np.array_equal(first, upscaler(lr))
+    assert upscaler.references == len(shapes)
+
+
+def test_order_of_references_does_not_matter(bold_model: Path) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    lr, refs = pictures(1, 32, 32)[0], pictures(3, 128, 128)
+    upscaler.set_references(refs)
+    first = upscaler(lr)
+    upscaler.set_references(refs[::-1])
+    assert levels(first, upscaler(lr)) <= 1
+
+
+def test_a_large_batch_equals_single_frames(bold_model: Path) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    upscaler.set_references(pictures(2, 128, 128))
+    lr = pictures(upscaler_module.MAX_BATCH + 3, 32, 32)
+    together = upscaler.upscale_batch(lr)
+    assert len(together) == len(lr)
+    for index in (0, upscaler_module.MAX_BATCH, len(lr) - 1):
+        assert levels(together[index], upscaler(lr[index])) <= 1
+    assert upscaler.upscale_batch([]) == []
+
+
+def test_attributes(bold_model: Path) -> None:
+    upscaler = open_upscaler(f"{bold_model}.upscale.onnx", "onnxruntime")
+    assert (upscaler.backend, upscaler.precision) == ("onnxruntime", "f32")
+    assert (upscaler.scale, upscaler.lr_size, upscaler.references) == (4, 32, 0)
+    assert upscaler.info["model"] == "fsrst-small" and upscaler.info["version"] == "test"
+    assert upscaler.model.endswith("bold.upscale.onnx")
+    assert open_upscaler(bold_model.parent, "onnxruntime").scale == 4  # a folder with one model
+
+
+def test_auto_prefers_openvino_where_it_is(
+    bold_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"{bold_model}.upscale.onnx"
+    if installed("openvino"):
+        assert open_upscaler(path).backend == "openvino"
+    monkeypatch.setattr(upscaler_module, "installed", lambda name: False)
+    assert open_upscaler(path).backend == "onnxruntime"
+    assert open_upscaler(bold_model.with_suffix(".safetensors")).backend == "torch"
+
+
+def refused(*args: object, **options: object) -> str:
+    with pytest.raises(FsrstError) as caught:
+        open_upscaler(*args, **options)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_unknown_names_get_the_nearest(
+    bold_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = f"{bold_model}.upscale.onnx"
+    assert "did you mean openvino?" in refused(path, "openvin")
+    assert "did you mean bf16?" in refused(path, precision="bf61")
+    assert "--backend openvino" in refused(path, "onnxruntime", precision="int8")
+    assert "threads must be 1 or more" in refused(path, threads=0)
+    for name in ("fsrst-photo", "fsrst-small-call"):
+        (tmp_path / f"{name}.upscale.onnx").touch()
+    monkeypatch.setattr(upscaler_module, "WEIGHTS", tmp_path)
+    assert "did you mean fsrst-photo?" in refused("fsrst-foto", "onnxruntime")
+    assert "damaged or not an ONNX model" in refused("fsrst-photo", "onnxruntime")
+
+
+def test_missing_and_damaged_files(bold_model: Path, tmp_path: Path) -> None:
+    assert "no model file" in refused(tmp_path / "x.upscale.onnx", "onnxruntime")
+    assert "must hold one" in refused(tmp_path, "onnxruntime")
+    assert "fsrst export" in refused(bold_model.with_suffix(".safetensors"), "onnxruntime")
+    whole = Path(f"{bold_model}.upscale.onnx").read_bytes()
+    cut = tmp_path / "cut.upscale.onnx"
+    cut.write_bytes(whole[: len(whole) // 2])
+    assert "damaged" in refused(cut, "onnxruntime")
+    if installed("openvino"):
+        assert "damaged" in refused(cut, "openvino")
+        assert "fsrst export --int8" in refused(
+            f"{bold_model}.upscale.onnx", "openvino", precision="int8"
+        )
+    (tmp_path / "alone").mkdir()
+    alone = tmp_path / "alone" / "alone.upscale.onnx"
+    alone.write_bytes(whole)
+    assert "alone.safetensors" in refused(alone, "torch")
+    with pytest.raises(FsrstError, match=r"alone\.encode\.onnx"):
+        open_upscaler(alone, "onnxruntime").set_references([])
+
+
+def test_a_model_of_something_else_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    make, info = onnx.helper, onnx.helper.make_tensor_value_info
+    node = make.make_node("Relu", ["lr"], ["sr"])
+    graph = make.make_graph([node], "g", [info("lr", 1, [1])], [info("sr", 1, [1])])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 18)])
+    model.ir_version = 10
+    path = tmp_path / "other.upscale.onnx"
+    onnx.save(model, path)
+    assert "fsrst export" in refused(path, "onnxruntime")
+    if installed("openvino"):
+        assert "fsrst export" in refused(path, "openvino")
+
+
+@pytest.mark.parametrize("extra", ["openvino", "torch"])
+def test_a_missing_extra_names_its_installation(
+    bold_model: Path, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, extra, None)  # makes `import` of it fail
+    path = f"{bold_model}.upscale.onnx" if extra == "openvino" else f"{bold_model}.safetensors"
+    assert f"pip install 'fsrst[{extra}]'" in refused(path, extra)
+
+
+def test_wrong_pictures_are_refused(bold_model: Path) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    with pytest.raises(FsrstError, match=r"48x40.*32x32.*--resize"):
+        upscaler(pictures(1, 40, 48)[0])
+    for bad in (np.zeros((32, 32), np.uint8), np.zeros((32, 32, 3), np.float32), "lr.png"):
+        with pytest.raises(FsrstError, match="uint8 array"):
+            upscaler(bad)  # type: ignore[arg-type]
+        with pytest.raises(FsrstError, match="reference 2"):
+            upscaler.set_references([*pictures(1, 8, 8), bad])  # type: ignore[list-item]
+
+
+def test_the_onnx_path_never_imports_torch(bold_model: Path) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from fsrst.runtime.upscaler import open_upscaler\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        f"u = open_upscaler({f'{bold_model}.upscale.onnx'!r}, 'onnxruntime', threads=1)\n"
+        "u.set_references([np.zeros((50, 60, 3), np.uint8)])\n"
+        "assert u(np.zeros((32, 32, 3), np.uint8)).shape == (128, 128, 3)\n"
+        "loaded = {'torch', 'openvino', 'safetensors', 'onnx', 'nncf'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+def test_physical_cores_is_sane() -> None:
+    assert 1 <= physical_cores() <= (os.cpu_count() or 1)
