@@ -170,7 +170,7 @@ def psnr(first: Pixels, second: Pixels) -> float:
 
 
 def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
-    """Wall time from starting Python to the written picture, by backend; and of ``fsrst --help``."""
+    """Wall time from starting Python to the written picture, and of ``fsrst --help``."""
     from PIL import Image
 
     lr, references, _ = frames(1)[0]

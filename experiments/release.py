@@ -61,7 +61,10 @@ def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
         out = results / (name if precision == "f32" else f"{name}-{precision}")
         upscaler = open_upscaler(name, backend, precision=precision)
         conditions = ("right", "none", "wrong") if precision == "f32" else ("right",)
-        command = f"python experiments/release.py {run.name} {name} --data {manifest.name}"
+        command = (
+            f"fsrst evaluate --model {name} --backend {backend} --precision {precision}"
+            f" --data data/{manifest.name} --identity -o results/{out.name}"
+        )
         predict(upscaler, manifest, "val", out, conditions=conditions, command=command)
         summaries[precision] = score(out, manifest, identity=precision == "f32")
     strips(results / name, manifest, conditions=("right", "none"))
