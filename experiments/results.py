@@ -89,7 +89,7 @@ def frame_table(speed: dict[str, Any]) -> str:
         f"One 32x32 -> 128x128 frame, {speed['references']} references encoded once; `naive` is"
         " plain eager torch that encodes them again for every frame, one after the other.",
         "",
-        "| model | side | graph [ms] | times faster | frames/s | whole call, uint8 in and out [ms] |",
+        "| model | side | graph [ms] | times faster | frames/s | whole call, uint8 [ms] |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for model, figures in speed["models"].items():
@@ -115,7 +115,7 @@ def cold_table(speed: dict[str, Any]) -> str:
 
 def agreement_table(speed: dict[str, Any]) -> str:
     lines = [
-        "| model | backend | largest difference to torch [grey levels] | PSNR loss, drawn faces [dB] |",
+        "| model | backend | largest difference [grey levels] | PSNR loss, drawn faces [dB] |",
         "| --- | --- | --- | --- |",
     ]
     for model, figures in speed["models"].items():

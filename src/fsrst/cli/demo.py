@@ -45,8 +45,9 @@ def demo(
         say_json({"subject": made.subject, "strip": str(output), "rows": figures})
         return
     say(f"{made.subject}, {upscaler.model} on {upscaler.backend} {upscaler.precision}")
-    say(f"{'':24}{'PSNR [dB]':>10}{'SSIM':>9}{'ms':>8}")
+    width = max(len(row.name) for row in made.rows)
+    say(f"{'':{width}}{'PSNR [dB]':>11}{'SSIM':>9}{'ms':>8}")
     for row in made.rows:
         ms = "" if row.ms is None else f"{row.ms:.1f}"
-        say(f"{row.name:24}{row.psnr:10.2f}{row.ssim:9.4f}{ms:>8}")
+        say(f"{row.name:{width}}{row.psnr:11.2f}{row.ssim:9.4f}{ms:>8}")
     say(f"look at {output}")

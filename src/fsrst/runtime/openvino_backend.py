@@ -15,7 +15,8 @@ from fsrst.errors import FsrstError
 
 Array = NDArray[np.float32]
 
-PRECISIONS = ("f32", "bf16", "int8")
+METADATA_KEY = "fsrst"
+MAX_FIXED = 4  # graphs compiled for one number of references, 10 to 20 MB each
 
 
 class OpenVinoBackend:
@@ -44,23 +45,20 @@ class OpenVinoBackend:
         self._core = openvino.Core()
         self._threads = threads
         self._stem = stem
-        self._encode: Any = None
-        graph = "int8.xml" if precision == "int8" else "upscale.onnx"
-        model = self._read(graph)
-        self.info = self._metadata(model, graph)
-        compiled = self._compile(model, graph, "bf16" if precision == "bf16" else "f32")
-        if precision == "bf16" and str(compiled.get_property("INFERENCE_PRECISION_HINT")) != str(
-            openvino.Type.bf16
-        ):
+        self._graph = "int8.xml" if precision == "int8" else "upscale.onnx"
+        self._model = self._read(self._graph)
+        self.info = self._metadata()
+        if precision == "bf16" and not self._has_bfloat16():
             precision = "f32"
         self.precision = precision
-        self._request = compiled.create_infer_request()
+        self._encode: Any = None
+        self._upscale: Any = None  # takes any shape
+        self._fixed: dict[tuple[int, ...], Any] = {}  # shape of state_0 -> made for it alone
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         if self._encode is None:
-            compiled = self._compile(self._read("encode.onnx"), "encode.onnx", "f32")
-            self._encode = compiled.create_infer_request()
+            self._encode = self._compile(self._read("encode.onnx"), "encode.onnx", "f32")
         results = self._encode.infer([refs, present])
         return tuple(np.array(results[i]) for i in range(len(results)))
 
@@ -69,9 +67,30 @@ class OpenVinoBackend:
 
         The result is valid until the next call: it is the request's own memory.
         """
-        results = self._request.infer([lr, *state], share_inputs=True, share_outputs=True)
+        request = self._request_for(lr, state)
+        results = request.infer([lr, *state], share_inputs=True, share_outputs=True)
         frame: Array = results[0]
         return frame
+
+    def _request_for(self, lr: Array, state: tuple[Array, ...]) -> Any:
+        """Single frames of a fixed size get a graph compiled for their number of references.
+
+        Fixed shapes save 0.1 to 0.3 ms of shape arithmetic per frame. Compiling takes 0.1 s, so
+        batches, inputs of any size and a fifth number of references share the graph for all shapes.
+        """
+        shape = state[0].shape
+        if shape in self._fixed:
+            return self._fixed[shape]
+        precision = "bf16" if self.precision == "bf16" else "f32"
+        if len(lr) == 1 and self.info["lr_size"] is not None and len(self._fixed) < MAX_FIXED:
+            model = self._model.clone()
+            inputs = zip(model.inputs, (lr, *state), strict=True)
+            model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})
+            self._fixed[shape] = self._compile(model, self._graph, precision)
+            return self._fixed[shape]
+        if self._upscale is None:
+            self._upscale = self._compile(self._model, self._graph, precision)
+        return self._upscale
 
     def _read(self, graph: str) -> Any:
         path = self._stem.parent / f"{self._stem.name}.{graph}"
@@ -91,21 +110,26 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": self._threads,
         }
         try:
-            return self._core.compile_model(model, "CPU", options)
+            return self._core.compile_model(model, "CPU", options).create_infer_request()
         except RuntimeError as error:
             raise FsrstError(
                 f"OpenVINO cannot compile {self._stem.name}.{graph}: {_one_line(error)}"
             ) from error
 
-    def _metadata(self, model: Any, graph: str) -> dict[str, Any]:
+    def _metadata(self) -> dict[str, Any]:
         # the ONNX reader files metadata_props under "framework"; the IR keeps the key as it was set
-        for place in (["framework", "fsrst"], ["fsrst"]):
-            if model.has_rt_info(place):
-                info: dict[str, Any] = json.loads(model.get_rt_info(place).astype(str))
+        for place in (["framework", METADATA_KEY], [METADATA_KEY]):
+            if self._model.has_rt_info(place):
+                text = self._model.get_rt_info(place).astype(str)
+                info: dict[str, Any] = json.loads(text)
                 return info
         raise FsrstError(
-            f"{self._stem}.{graph} was not written by `fsrst export`: it has no 'fsrst' metadata"
+            f"{self._stem}.{self._graph} was not written by `fsrst export`: it has no"
+            f" {METADATA_KEY!r} metadata"
         )
+
+    def _has_bfloat16(self) -> bool:
+        return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _one_line(error: Exception) -> str:
