@@ -42,7 +42,8 @@ def make(root: Path, people: int = 4, pictures: int = 4, split: str = "train") -
 
 
 def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
-    augmentation = Augmentation(**{k: v for k, v in changes.items() if k != "holdout"})
+    others = ("holdout", "sharing")
+    augmentation = Augmentation(**{k: v for k, v in changes.items() if k not in others})
     return TrainingSet(
         [manifest],
         "train",
@@ -50,6 +51,7 @@ def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
         n_references=3,
         augmentation=augmentation,
         seed=13,
+        targets_per_set=int(changes.get("sharing", 1)),
         holdout_identities=int(changes.get("holdout", 0)),
     )
 
@@ -179,6 +181,20 @@ def test_shared_motion_moves_all_and_own_motion_moves_references(tmp_path: Path)
     hr, ref = edges(training_set(manifest, refs_translate=0.1).batch(0, 8))
     assert hr.std() < 0.01
     assert ref.std() > 1
+
+
+def test_targets_share_a_set_of_references(tmp_path: Path) -> None:
+    manifest = make(tmp_path, pictures=6)
+    batch = training_set(manifest, sharing=2).batch(4, 8)
+    assert batch["lr"].shape[0] == batch["hr"].shape[0] == 8
+    assert batch["refs"].shape[:2] == batch["present"].shape == (4, 3)
+    for i, refs in enumerate(batch["refs"]):
+        for hr in batch["hr"][2 * i : 2 * i + 2]:
+            assert (refs[:, 0, 0, 0] == hr[0, 0, 0]).all()  # the same person
+            assert (refs[:, 1, 0, 0] != hr[1, 0, 0]).all()  # another picture
+    alone = training_set(manifest).batch(0, 4)
+    first = training_set(manifest, sharing=1).batch(0, 4)
+    assert all(torch.equal(alone[key], first[key]) for key in alone)
 
 
 def test_quarter_turns_and_flips_are_shared(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def test_order_of_references_does_not_matter() -> None:
     assert torch.allclose(model(lr, refs), model(lr, refs[:, [2, 0, 1]]), atol=1e-5)
 
 
+def test_inputs_can_share_a_reference_set() -> None:
+    model = perturbed("fsrst-small")
+    lr, refs = torch.rand(4, 3, 32, 32), torch.rand(2, 3, 3, 128, 128)
+    each = model(lr, refs.repeat_interleave(2, dim=0))
+    assert torch.allclose(model(lr, refs), each, atol=1e-5)
+
+
 def test_references_enter_as_luma() -> None:
     model = perturbed("fsrst-small")
     lr, refs = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 3, 128, 128)

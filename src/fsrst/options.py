@@ -24,6 +24,7 @@ class TrainOptions(BaseModel):
     split: str = "train"
     out: str  # folder of the run: checkpoint, metrics, weights
     n_references: int = Field(3, ge=0)
+    targets_per_set: int = Field(1, gt=0)  # targets in a row that share a reference set (faster)
     samples: int = Field(gt=0)  # length of the run [samples]
     batch_size: int = Field(8, gt=0)  # over all processes
     learning_rate: float = Field(1e-4, gt=0)

@@ -92,9 +92,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         precision=options.precision,
     )
     fabric.launch()
-    if options.batch_size % fabric.world_size:
+    if options.batch_size % (fabric.world_size * options.targets_per_set):
         raise FsrstError(
-            f"batch_size {options.batch_size} cannot be shared by {fabric.world_size} processes"
+            f"batch_size {options.batch_size} cannot be shared by {fabric.world_size} processes in"
+            f" sets of {options.targets_per_set} (targets_per_set)"
         )
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
@@ -103,6 +104,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         options.split,
         scale=model.scale,
         n_references=options.n_references,
+        targets_per_set=options.targets_per_set,
         augmentation=options.augmentation,
         seed=options.seed,
         holdout_identities=options.holdout_identities,

@@ -71,6 +71,9 @@ class TrainingSet:
     scale, n_references
         Enlargement, and references per sample: drawn at random from those the sample lists, with
         gaps marked in ``present`` when it lists fewer.
+    targets_per_set
+        So many targets of a person in a row share one set of references (it is encoded once): the
+        sample's own, and others drawn from the pictures that are not among the references.
     holdout_identities
         So many identities per set, drawn by ``seed``, are kept out and given by ``holdout``.
     """
@@ -84,6 +87,7 @@ class TrainingSet:
         n_references: int,
         augmentation: Augmentation,
         seed: int,
+        targets_per_set: int = 1,
         holdout_identities: int = 0,
     ) -> None:
         sizes = {int(manifest.info["size"]) for manifest in manifests}
@@ -94,6 +98,7 @@ class TrainingSet:
         self.size = sizes.pop()
         self.scale = scale
         self.n_references = n_references
+        self.targets_per_set = targets_per_set
         self.augmentation = augmentation
         self.seed = seed
         self._shuffled = (-1, np.empty(0, int))  # epoch and its order
@@ -118,14 +123,15 @@ class TrainingSet:
         return len(self.samples)
 
     def batch(self, start: int, count: int) -> Batch:
-        """Samples ``start`` to ``start + count`` of the endless, shuffled run.
+        """Targets ``start`` to ``start + count`` of the endless, shuffled run.
 
-        Keys and shapes: ``lr`` (B, 3, h, w), ``refs`` (B, N, 3, s*h, s*w), ``present`` (B, N) of
-        0 and 1, ``hr`` (B, 3, s*h, s*w).
+        Keys and shapes: ``lr`` (B, 3, h, w), ``hr`` (B, 3, s*h, s*w), ``refs``
+        (B / K, N, 3, s*h, s*w), ``present`` (B / K, N) of 0 and 1, where K is ``targets_per_set``;
+        both arguments are multiples of it.
         """
         items = []
-        for position in range(start, start + count):
-            epoch, within = divmod(position, len(self.samples))
+        for position in range(start, start + count, self.targets_per_set):
+            epoch, within = divmod(position // self.targets_per_set, len(self.samples))
             store, sample = self.samples[self._order(epoch)[within]]
             rng = np.random.default_rng([self.seed, 2, position])
             items.append(self._item(store, sample, rng))
@@ -145,7 +151,7 @@ class TrainingSet:
             yield _stack(
                 [
                     self._tensors(
-                        store[sample.target],
+                        [store[sample.target]],
                         [store[file] for file in sample.references[: self.n_references]],
                     )
                     for store, sample in chosen[start : start + batch_size]
@@ -166,30 +172,35 @@ class TrainingSet:
         chosen = rng.permutation(len(pool))[:count]
 
         shared = draw_affine(rng, options.degrees, options.translate, options.zoom)
-        hr = move(store[sample.target], shared)
+        files = [sample.target]
+        if self.targets_per_set > 1:
+            kept = {pool[i] for i in chosen}
+            free = [file for file in sample.references if file not in kept] or files
+            files += list(rng.choice(free, self.targets_per_set - 1))
+        hrs = [move(store[file], shared) for file in files]
         refs = []
         for i in chosen:
             own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
             reference = move(shown_store[pool[i]], compose(shared, own))
             refs.append(relight(reference, rng, options.refs_light))
         if options.flip and rng.random() < 0.5:
-            hr, refs = hr[:, ::-1], [ref[:, ::-1] for ref in refs]
+            hrs, refs = [hr[:, ::-1] for hr in hrs], [ref[:, ::-1] for ref in refs]
         if options.quarter_turns:
             turns = int(rng.integers(4))
-            hr, refs = np.rot90(hr, turns), [np.rot90(ref, turns) for ref in refs]
-        return self._tensors(hr, refs)
+            hrs, refs = [np.rot90(hr, turns) for hr in hrs], [np.rot90(r, turns) for r in refs]
+        return self._tensors(hrs, refs)
 
-    def _tensors(self, hr: Pixels, refs: Sequence[Pixels]) -> Batch:
-        hr = np.ascontiguousarray(hr)
-        all_refs = np.zeros((self.n_references, 3, self.size, self.size), np.float32)
-        present = np.zeros(self.n_references, np.float32)
+    def _tensors(self, hrs: Sequence[Pixels], refs: Sequence[Pixels]) -> Batch:
+        whole = [np.ascontiguousarray(hr) for hr in hrs]
+        all_refs = np.zeros((1, self.n_references, 3, self.size, self.size), np.float32)
+        present = np.zeros((1, self.n_references), np.float32)
         for i, ref in enumerate(refs):
-            all_refs[i], present[i] = to_planes(ref), 1
+            all_refs[0, i], present[0, i] = to_planes(ref), 1
         return {
-            "lr": torch.from_numpy(to_planes(degrade(hr, self.scale))),
+            "lr": torch.from_numpy(np.stack([to_planes(degrade(hr, self.scale)) for hr in whole])),
             "refs": torch.from_numpy(all_refs),
             "present": torch.from_numpy(present),
-            "hr": torch.from_numpy(to_planes(hr)),
+            "hr": torch.from_numpy(np.stack([to_planes(hr) for hr in whole])),
         }
 
 
@@ -227,4 +238,4 @@ def prefetched(dataset: TrainingSet, spans: Iterator[tuple[int, int]]) -> Iterat
 
 
 def _stack(items: Sequence[Batch]) -> Batch:
-    return {key: torch.stack([item[key] for item in items]) for key in items[0]}
+    return {key: torch.cat([item[key] for item in items]) for key in items[0]}

@@ -49,8 +49,16 @@ class ReferenceSR(nn.Module, ABC):
         """``lr`` (B, 3, h, w), state of the same batch -> ``sr`` (B, 3, s*h, s*w), unclamped."""
 
     def forward(self, lr: Tensor, refs: Tensor, present: Tensor | None = None) -> Tensor:
-        """``encode`` then ``upscale``."""
-        return self.upscale(lr, self.encode(refs, present))
+        """``encode`` then ``upscale``.
+
+        Several inputs may share a reference set: with ``lr`` (B, ...) and ``refs`` (B / K, ...)
+        each set serves K inputs in a row and is encoded once.
+        """
+        state = self.encode(refs, present)
+        sharing = lr.shape[0] // refs.shape[0]
+        if sharing > 1:
+            state = tuple(tensor.repeat_interleave(sharing, dim=0) for tensor in state)
+        return self.upscale(lr, state)
 
     def check_lr(self, lr: Tensor) -> None:
         """Refuse an input of another size than the network's, in one line."""
