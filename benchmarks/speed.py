@@ -1,6 +1,6 @@
 """Milliseconds per frame and from a cold start, every backend beside plain eager torch.
 
-    python benchmarks/speed.py --output results/speed.json
+    python benchmarks/speed.py --output benchmarks/results/speed.json
     python benchmarks/speed.py --smoke
 
 The reference point is written here in full: eager torch in float32, one reference after the other,

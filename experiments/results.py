@@ -133,6 +133,7 @@ def training_table(training: dict[str, Any]) -> str:
         "| FSRST, 3 references | samples/s |\n| --- | --- |\n"
         f"| plain loop: float32, batch 8, one reference after the other | {rate['plain']:.1f} |\n"
         f"| ours: bf16, channels_last, batch 16, references in one pass | {rate['ours']:.1f} |\n"
+        f"| the same, four targets share a reference set | {rate['ours, shared']:.1f} |\n"
         f"| the loader alone, all augmentations | {training['loader_samples_per_s']:.0f} |\n\n"
         f"Peak memory of a training process at batch 16: {training['peak_memory_gb']:.2f} GB."
     )
