@@ -40,6 +40,8 @@ def in_a_process(*arguments: object, **options: object) -> "subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # a test run that was started in the background ignores Ctrl-C, and its children with it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,  # type: ignore[call-overload]
     )
 
