@@ -8,6 +8,7 @@ interrupted and resumed run equals the uninterrupted one bit for bit in float32 
 import copy
 import csv
 import io
+import logging
 import math
 import os
 import time
@@ -85,6 +86,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         raise FsrstError(f"{out} already holds a run; add --resume, or choose another `out`")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on the precision
     fabric = Fabric(
         accelerator=options.accelerator,
         devices=options.devices if options.devices != "auto" else _default_devices(options),

@@ -138,13 +138,16 @@ def convert_author_checkpoint(path: str | Path, name: str) -> ReferenceSR:
         If the file is not such a state dict, or holds a network of another size.
     """
     path = Path(path)
+    build(name)  # an unknown name is said before the file is read
     if not path.is_file():
         raise FsrstError(f"no checkpoint at {path}")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds here
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FsrstError(f"{path} is not a torch state dict: {reason}") from error
+    except Exception as error:  # torch raises many kinds here, with advice that is not ours
+        raise FsrstError(
+            f"{path} is not a torch state dict, or holds more than tensors; expected the authors'"
+            " <epoch>_mdl.pth or best_mdl.pth"
+        ) from error
     if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise FsrstError(
             f"{path} is not a bare state dict of tensors (an optimizer's file?); expected the"
