@@ -189,5 +189,7 @@ def wrong_person(samples: Sequence[Sample], sample: Sample) -> Sample:
     groups = by_identity(samples)
     names = list(groups)
     if len(names) < 2:
-        raise FsrstError("references of a wrong person need two identities in the split; add people to it")
+        raise FsrstError(
+            "references of a wrong person need at least two identities in the split; add people"
+        )
     return groups[names[(names.index(sample.identity) + 1) % len(names)]][0]
