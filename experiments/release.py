@@ -10,6 +10,7 @@
 
 import argparse
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,9 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
         "",
         "## Training",
         "",
-        f"- data: {manifest.name}, train split, {counts['train']['samples']} targets of"
-        f" {counts['train']['identities']} people, of whom {options['holdout_identities']} were"
-        " held out to watch the run",
+        f"- data: train splits of {passes(options['data'])}; {manifest.name} has"
+        f" {counts['train']['samples']} targets of {counts['train']['identities']} people",
+        f"- {options['holdout_identities']} people of each set were held out to watch the run",
         f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
         f" seed ({options['seed']})",
         f"- started from: {started_from(header['training'])}",
@@ -182,6 +183,12 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
         " use the weights for research.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def passes(places: list[str]) -> str:
+    """data/call, data/call, data/photo -> "call (2 times), photo"."""
+    times = Counter(Path(place).name for place in places)
+    return ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in times.items())
 
 
 def started_from(training: dict[str, Any]) -> str:
