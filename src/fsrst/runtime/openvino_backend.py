@@ -67,9 +67,15 @@ class OpenVinoBackend:
 
         The result is valid until the next call: it is the request's own memory.
         """
+        from openvino import Tensor
+
         request = self._request_for(lr, state)
-        results = request.infer([lr, *state], share_inputs=True, share_outputs=True)
-        frame: Array = results[0]
+        # tensors set by hand: `request.infer(...)` spends 0.15 ms on its own book-keeping
+        for index, array in enumerate((lr, *state)):
+            request.set_input_tensor(index, Tensor(np.ascontiguousarray(array), shared_memory=True))
+        request.start_async()
+        request.wait()
+        frame: Array = request.get_output_tensor(0).data
         return frame
 
     def _request_for(self, lr: Array, state: tuple[Array, ...]) -> Any:
