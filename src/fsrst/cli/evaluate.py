@@ -41,6 +41,7 @@ def evaluate(
 
     manifest = load_manifest(data)
     manifest.split(split)
+    metrics.require_scores()
     if identity:
         metrics.require_identity()
     if st_lpips:

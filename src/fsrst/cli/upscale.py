@@ -114,7 +114,7 @@ def upscale(
     if as_json:
         say_json({**run, "strip": str(strip) if strip else None, "results": results})
         return
-    count = "1 reference" if len(references) == 1 else f"{len(references)} references"
+    count = _counted(references)
     for result in results:
         (w, h), (width, height) = result["size_in"], result["size_out"]
         say(
@@ -219,6 +219,10 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
     return crop_to(lr, side, side), [width, height]
 
 
+def _counted(references: list[Pixels]) -> str:
+    return "1 reference" if len(references) == 1 else f"{len(references)} references"
+
+
 def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:
     from fsrst.evaluate.strips import Panel, strip
     from fsrst.image import crop_to, resize_bicubic
@@ -227,7 +231,7 @@ def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels])
     panels = [
         Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
         Panel("bicubic", resize_bicubic(lr, width, height)),
-        Panel(upscaler.model, sr, f"{len(references)} references"),
+        Panel(upscaler.model, sr, _counted(references)),
     ]
     for number, reference in enumerate(references, start=1):
         panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))
