@@ -206,6 +206,10 @@ REFUSED = {
         "hr is missing",
     ),
     "video without clips": ("prepare video {tmp}/people {tmp}/set --split train", "people"),
+    "a box that is none": (
+        "prepare video {tmp}/people {tmp}/set --split train --box 1,2",
+        "LEFT,TOP,SIDE",
+    ),
     "drawn people all in val": (
         "prepare synthetic {tmp}/set --identities 4 --val 4",
         "leaves nobody",

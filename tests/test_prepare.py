@@ -225,6 +225,16 @@ def write_clip(path: Path, frames: int, identity: int = 0, codec: str = "libx264
 BOX = (8, 0, SIDE)
 
 
+def test_the_command_line_takes_a_box(tmp_path: Path) -> None:
+    from fsrst.cli import run
+
+    write_clip(tmp_path / "in" / "ann" / "x.mp4", 12)
+    box = ",".join(str(number) for number in BOX)
+    command = ["prepare", "video", str(tmp_path / "in"), str(tmp_path / "out"), "--split", "train"]
+    assert run([*command, "--size", "32", "--box", box]) == 0
+    assert load_manifest(tmp_path / "out").info["made_by"]["train"]["box"] == list(BOX)
+
+
 def test_video(tmp_path: Path) -> None:
     source = tmp_path / "in"
     write_clip(source / "ann" / "x.mp4", 20)

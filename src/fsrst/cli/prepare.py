@@ -91,8 +91,15 @@ def video(
     extra_references: Annotated[
         int, typer.Option(min=0, help="References beyond the paper's three.")
     ] = 0,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEFT,TOP,SIDE", help="The head's square [px] instead of a search; all clips."
+        ),
+    ] = None,
 ) -> None:
     """Talking heads: one fixed head square per clip, frames by the paper's rule for DFD."""
+    square = _square(box) if box is not None else None
     from fsrst.data.prepare.video import prepare_video
 
     with progress_shown() as progress:
@@ -104,6 +111,7 @@ def video(
             targets=targets,
             target_step=target_step,
             extra_references=extra_references,
+            box=square,
             progress=progress,
         )
     _tell(manifest, split)
@@ -139,6 +147,16 @@ def synthetic(
             progress=progress,
         )
     _tell(manifest, None)
+
+
+def _square(box: str) -> tuple[int, int, int]:
+    try:
+        left, top, side = (int(number) for number in box.split(","))
+    except ValueError as error:
+        raise FsrstError(
+            f"--box {box}: expected three whole numbers LEFT,TOP,SIDE in pixels, such as 80,20,400"
+        ) from error
+    return left, top, side
 
 
 def _tell(manifest: Manifest, split: str | None) -> None:

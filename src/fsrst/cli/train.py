@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,8 @@ def train(
 
     with progress_shown() as progress:
         weights = run(options, resume=resume, progress=progress)
-    say(f"{weights}: {options.model} after {options.samples} samples")
+    if os.environ.get("RANK", "0") == "0":  # torchrun: one process speaks for all
+        say(f"{weights}: {options.model} after {options.samples} samples")
 
 
 def _parsed(changes: list[str]) -> dict[str, Any]:
