@@ -17,7 +17,7 @@ from fsrst.errors import FsrstError
 from fsrst.image import write_image
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
-from fsrst.train import learning_rate_factor, loss_of, make_optimizer, train
+from fsrst.train import learning_rate_factor, make_optimizer, train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -86,29 +86,6 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     theirs = list(csv.DictReader((whole.parent / "metrics.csv").open()))
     assert [row["samples"] for row in ours] == ["4", "8", "12", "16"]
     assert [row["loss"] for row in ours] == [row["loss"] for row in theirs]
-
-
-def test_ctrl_c_waits_for_the_end_of_the_step(
-    data: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run, steps = options(data, tmp_path / "run"), []
-
-    def loss_then_ctrl_c(*arguments: object) -> torch.Tensor:
-        steps.append(1)
-        if len(steps) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return loss_of(*arguments)
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr("fsrst.train.loss_of", loss_then_ctrl_c)
-            with pytest.raises(KeyboardInterrupt):
-                train(run)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert torch.load(tmp_path / "run/checkpoint.pt", weights_only=True)["done"] == 12
-    assert same(train(run, resume=True), whole)
 
 
 def test_a_killed_run_loses_at_most_one_interval(data: Path, whole: Path, tmp_path: Path) -> None:

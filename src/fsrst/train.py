@@ -11,11 +11,8 @@ import io
 import logging
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -151,48 +148,43 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     clock, since = time.perf_counter(), done
     wrapped.train()
     try:
-        with _interrupt_noticed() as interrupted:
-            for batch in prefetched(data, spans):
-                factor = learning_rate_factor(options, done)
-                for group in optimizer.param_groups:
-                    group["lr"] = group["full_lr"] * factor
-                loss = loss_of(wrapped, {k: fabric.to_device(v) for k, v in batch.items()})
-                losses.append(loss.item())
-                _stop_if_diverged(losses[-1], "loss", done, out)  # before a NaN reaches the grid
-                fabric.backward(loss)
-                norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
-                if options.precision != "16-mixed":  # there the scaler skips such steps
-                    _stop_if_diverged(norm, "gradient norm", done, out)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                if averaged is not None:
-                    _average(averaged, model, options.ema, done // options.batch_size)
-                before, done = done, min(options.samples, done + options.batch_size)
-                logged = _crossed(before, done, options.log_samples, options.samples)
-                saved = _crossed(before, done, options.checkpoint_samples, options.samples)
-                if logged or saved:
-                    now = time.perf_counter()
-                    psnr = (
-                        _holdout_psnr(fabric, averaged or model, data, options) if saved else None
-                    )
-                    row = {
-                        "samples": done,
-                        "loss": sum(losses) / len(losses),
-                        "learning_rate": options.learning_rate * factor,
-                        "gradient_norm": norm,
-                        "holdout_psnr": psnr,
-                        "samples_per_s": (done - since) / (now - clock),
-                    }
-                    rows.append(_csv_row(row))
-                    _show(board, row)
-                    if progress and fabric.is_global_zero:
-                        progress(done, options.samples, _describe(row))
-                    losses = []
-                    if saved:
-                        checkpoint()
-                    clock, since = time.perf_counter(), done
-                if interrupted():
-                    raise KeyboardInterrupt
+        for batch in prefetched(data, spans):
+            factor = learning_rate_factor(options, done)
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * factor
+            loss = loss_of(wrapped, {k: fabric.to_device(v) for k, v in batch.items()})
+            losses.append(loss.item())
+            _stop_if_diverged(losses[-1], "loss", done, out)  # before a NaN reaches the grid
+            fabric.backward(loss)
+            norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
+            if options.precision != "16-mixed":  # there the scaler skips such steps
+                _stop_if_diverged(norm, "gradient norm", done, out)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if averaged is not None:
+                _average(averaged, model, options.ema, done // options.batch_size)
+            before, done = done, min(options.samples, done + options.batch_size)
+            logged = _crossed(before, done, options.log_samples, options.samples)
+            saved = _crossed(before, done, options.checkpoint_samples, options.samples)
+            if logged or saved:
+                now = time.perf_counter()
+                psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
+                row = {
+                    "samples": done,
+                    "loss": sum(losses) / len(losses),
+                    "learning_rate": options.learning_rate * factor,
+                    "gradient_norm": norm,
+                    "holdout_psnr": psnr,
+                    "samples_per_s": (done - since) / (now - clock),
+                }
+                rows.append(_csv_row(row))
+                _show(board, row)
+                if progress and fabric.is_global_zero:
+                    progress(done, options.samples, _describe(row))
+                losses = []
+                if saved:
+                    checkpoint()
+                clock, since = time.perf_counter(), done
     except KeyboardInterrupt:
         checkpoint()
         raise
@@ -205,26 +197,6 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         save_weights(out / WEIGHTS, averaged or model, final)
     fabric.barrier()
     return out / WEIGHTS
-
-
-@contextmanager
-def _interrupt_noticed() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C waits for the end of a step: half a step in a checkpoint could not be resumed."""
-    noticed = False
-
-    def notice(number: int, frame: object) -> None:
-        nonlocal noticed
-        noticed = True
-
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, notice)
-    try:
-        yield lambda: noticed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _default_devices(options: TrainOptions) -> int | str:
