@@ -72,8 +72,8 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     """Run ``options`` to its end and return the path of the final weights.
 
     ``<out>/`` then holds ``model.safetensors`` (the averaged weights when ``ema`` is on),
-    ``checkpoint.pt``, ``metrics.csv``, ``options.json`` and TensorBoard events. Ctrl-C writes a
-    checkpoint and raises ``KeyboardInterrupt``; a killed run loses at most one checkpoint interval.
+    ``checkpoint.pt``, ``metrics.csv``, ``options.json`` and TensorBoard events. Ctrl-C or a
+    killed run loses at most one checkpoint interval.
 
     Raises
     ------
@@ -185,9 +185,6 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
                 if saved:
                     checkpoint()
                 clock, since = time.perf_counter(), done
-    except KeyboardInterrupt:
-        checkpoint()
-        raise
     finally:
         if board is not None:
             board.close()

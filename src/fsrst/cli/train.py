@@ -22,7 +22,7 @@ def train(
         bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")
     ] = False,
 ) -> None:
-    """Train a network; Ctrl-C saves and stops, --resume goes on."""
+    """Train a network; Ctrl-C stops, --resume goes on from the last checkpoint."""
     from fsrst.options import TrainOptions
 
     options = TrainOptions.from_yaml(config, _parsed(changes or []))
