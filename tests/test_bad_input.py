@@ -200,6 +200,18 @@ REFUSED = {
         "prepare folder {tmp}/people {tmp}/set --split train --crop 2",
         "--crop 2",
     ),
+    "CelebAMask-HQ from a wrong folder": (
+        "prepare celebamask-hq {tmp}/people {tmp}/set",
+        "CelebA-HQ-img is missing",
+    ),
+    "DFD from a wrong folder": (
+        "prepare dfd {tmp}/people {tmp}/set",
+        "original_sequences/actors is missing",
+    ),
+    "VoxCeleb2 from a wrong folder": (
+        "prepare voxceleb2 {tmp}/people {tmp}/set",
+        "test/mp4 is missing",
+    ),
     "prepare an unknown layout": ("prepare celeba {tmp}/people {tmp}/set", "No such command"),
     "author layout without hr": (
         "prepare author {tmp}/people {tmp}/set --split train",

@@ -79,7 +79,9 @@ def test_help_of_commands(capsys: pytest.CaptureFixture[str], command: str, word
     assert word in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["folder", "author", "video", "synthetic"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "author", "video", "synthetic", "celebamask-hq", "dfd", "voxceleb2"]
+)
 def test_help_of_prepare(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     assert call("prepare", kind, "-h") == 0
     assert "OUT" in capsys.readouterr().out

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Adam
 
 from fsrst import __version__
-from fsrst.data.dataset import Batch, TrainingSet, prefetched
+from fsrst.data.dataset import TrainingSet, prefetched
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
@@ -55,17 +54,15 @@ def make_optimizer(model: ReferenceSR, options: TrainOptions) -> Adam:
     alignment: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
-        (alignment if name.startswith("alignment.") else others).append(parameter)
+        if parameter.requires_grad:
+            (alignment if name.startswith("alignment.") else others).append(parameter)
     groups = [
         {"params": others, "full_lr": options.learning_rate},
         {"params": alignment, "full_lr": options.alignment_learning_rate},
     ]
+    if not others and not alignment:
+        raise FsrstError(f"model {model.name} has no parameters: there is nothing to train")
     return Adam([group for group in groups if group["params"]], lr=options.learning_rate)
-
-
-def loss_of(model: Any, batch: Batch) -> Tensor:
-    """Mean absolute error of the unclamped output (eq. 13)."""
-    return F.l1_loss(model(batch["lr"], batch["refs"], batch["present"]), batch["hr"])
 
 
 def train(options: TrainOptions, *, resume: bool = False, progress: Progress | None = None) -> Path:
@@ -116,6 +113,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     averaged = copy.deepcopy(model).to(fabric.device) if options.ema else None
     optimizer = make_optimizer(model, options)
     wrapped, optimizer = fabric.setup(model, optimizer)
+    wrapped.mark_forward_method("loss")
 
     done, rows = 0, [",".join(COLUMNS)]
     if checkpoint_path.exists():
@@ -152,7 +150,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             factor = learning_rate_factor(options, done)
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
-            loss = loss_of(wrapped, {k: fabric.to_device(v) for k, v in batch.items()})
+            loss = wrapped.loss({k: fabric.to_device(v) for k, v in batch.items()})
             losses.append(loss.item())
             _stop_if_diverged(losses[-1], "loss", done, out)  # before a NaN reaches the grid
             fabric.backward(loss)
@@ -267,6 +265,11 @@ def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int)
     decay = min(decay, (1 + step) / (10 + step))
     for ours, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
         ours.lerp_(theirs, 1 - decay)
+    for kept, seen in zip(averaged.buffers(), model.buffers(), strict=True):
+        if kept.is_floating_point():  # statistics of normalisations
+            kept.lerp_(seen, 1 - decay)
+        else:
+            kept.copy_(seen)
 
 
 @torch.no_grad()
@@ -276,12 +279,15 @@ def _holdout_psnr(
     """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split)."""
     if not data.holdout:
         return None
+    training = model.training
+    model.eval()
     values = []
     for batch in data.holdout_batches(options.batch_size, HOLDOUT_LIMIT):
         batch = {key: fabric.to_device(value) for key, value in batch.items()}
         sr = model(batch["lr"], batch["refs"], batch["present"])
         error = (sr.clamp(0, 1) * 255).round() - batch["hr"] * 255
         values += (20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()).tolist()
+    model.train(training)
     return sum(values) / len(values)
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsrst.cli.output import note, progress_shown, say
+from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.errors import FsrstError
 
 if TYPE_CHECKING:
     from fsrst.data.manifest import Manifest
 
 app = typer.Typer(
-    help="Make a data set with a manifest: from folders, the authors' layout, clips, drawn faces.",
+    help="Make a data set with a manifest: from folders, clips, drawn faces, the paper's sets.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -23,7 +23,15 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="The data set; another 
 Split = Annotated[str, typer.Option(help="Name of the split, such as train or val.")]
 Size = Annotated[int, typer.Option(min=16, help="Side of the target pictures [px].")]
 References = Annotated[int, typer.Option(min=0, help="References kept for each target.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random choices.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random choices.")]
+OwnOut = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The data set; an earlier one of this kind goes on.")
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Files done at once; default: one per processor.")
+]
+Partial = Annotated[bool, typer.Option("--partial", help="Take what is there of half a data set.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 @app.command()
@@ -120,6 +128,102 @@ def video(
 
 
 @app.command()
+def celebamask_hq(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="CelebAMask-HQ as unzipped: CelebA-HQ-img/ ...")
+    ],
+    out: OwnOut,
+    identities: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="CelebA's identity_CelebA.txt; default: in SRC or beside it."
+        ),
+    ] = None,
+    size: Size = 128,
+    seed: Seed = 13,
+    workers: Workers = None,
+    partial: Partial = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's CelebAMask-HQ: one sample of each identity with 4 pictures, 2600 / 287."""
+    from fsrst.data.prepare.celebamask_hq import prepare_celebamask_hq
+
+    with progress_shown() as progress:
+        manifest = prepare_celebamask_hq(
+            source,
+            out,
+            identities=identities,
+            size=size,
+            seed=seed,
+            workers=workers,
+            partial=partial,
+            progress=progress,
+        )
+    _tell_beside_paper(manifest, as_json)
+
+
+@app.command()
+def dfd(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="The download: original_sequences/actors/...")
+    ],
+    out: OwnOut,
+    quality: Annotated[
+        str | None, typer.Option(help="raw, c23 or c40; default: the first of them that is there.")
+    ] = None,
+    size: Size = 128,
+    workers: Workers = None,
+    partial: Partial = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's DeepFakeDetection: three scenes, actors 1-22 / 23-28, 1300 / 340 samples."""
+    from fsrst.data.prepare.dfd import prepare_dfd
+
+    with progress_shown() as progress:
+        manifest = prepare_dfd(
+            source,
+            out,
+            quality=quality,
+            size=size,
+            workers=workers,
+            partial=partial,
+            progress=progress,
+        )
+    _tell_beside_paper(manifest, as_json)
+
+
+@app.command()
+def voxceleb2(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Holds test/mp4/idXXXXX/...")],
+    out: OwnOut,
+    meta: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="vox2_meta.csv; default: in SRC, if it is there."),
+    ] = None,
+    size: Size = 128,
+    seed: Seed = 13,
+    workers: Workers = None,
+    partial: Partial = False,
+    as_json: Json = False,
+) -> None:
+    """The paper's VoxCeleb2: first frames of four videos of each of 118 test identities."""
+    from fsrst.data.prepare.voxceleb2 import prepare_voxceleb2
+
+    with progress_shown() as progress:
+        manifest = prepare_voxceleb2(
+            source,
+            out,
+            meta=meta,
+            size=size,
+            seed=seed,
+            workers=workers,
+            partial=partial,
+            progress=progress,
+        )
+    _tell_beside_paper(manifest, as_json)
+
+
+@app.command()
 def synthetic(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The data set; it is replaced.")],
     identities: Annotated[int, typer.Option(min=2, help="Number of drawn people.")] = 64,
@@ -167,3 +271,27 @@ def _tell(manifest: Manifest, split: str | None) -> None:
                 f"{manifest.root}: split {name}, {counts['samples']} samples of {people},"
                 f" {manifest.info['size']} px"
             )
+
+
+def _tell_beside_paper(manifest: Manifest, as_json: bool) -> None:
+    """Counts beside the paper's, and what was left out."""
+    if as_json:
+        say_json({"root": str(manifest.root), **manifest.info})
+        return
+    _tell(manifest, None)
+    rows = manifest.info["against_paper"]
+    width = max(len(row["what"]) for row in rows)
+    say(f"{'':{width}}  {'paper':>7}  {'here':>7}")
+    before = ""
+    for row in rows:
+        paper = "-" if row["paper"] is None else f"{row['paper']:,}"
+        line = f"{row['what']:{width}}  {paper:>7}  {row['here']:>7,}"
+        if row["difference"]:
+            why = "as above" if row["why"] == before else row["why"]
+            line += f"  {row['difference']:+,}: {why}"
+            before = row["why"]
+        say(line)
+    for how in manifest.info["made_by"].values():
+        for key in ("skipped", "short", "left_out", "unreadable"):
+            for name, reason in how.get(key, {}).items():
+                note(f"{key.replace('_', ' ')}: {name} ({reason})")

@@ -4,6 +4,7 @@ The paper moves target and references together only, so its aligner sees natural
 the ``refs_`` options move every reference against the input.
 """
 
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ class Augmentation:
     refs_translate: float = 0.0
     refs_zoom: float = 0.0
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
+    refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     wrong_person: float = 0.0  # probability that all references show somebody else
 
@@ -74,3 +76,20 @@ def relight(picture: Pixels, rng: Generator, amount: float) -> Pixels:
     table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
     lit: Pixels = np.rint(table).astype(np.uint8)[picture]
     return lit
+
+
+def damage(picture: Pixels, rng: Generator, probability: float) -> Pixels:
+    """With ``probability``, what bad storage makes of a picture: 2 to 4 times smaller and enlarged
+    again, or a JPEG of quality 10 to 60."""
+    if probability == 0 or rng.random() >= probability:
+        return picture
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    if rng.random() < 0.5:
+        size = image.size
+        factor = rng.uniform(2, 4)
+        small = tuple(max(1, round(side / factor)) for side in size)
+        image = image.resize(small, Image.Resampling.BICUBIC)
+        return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+    stored = io.BytesIO()
+    image.save(stored, "JPEG", quality=int(rng.integers(10, 61)))
+    return np.asarray(Image.open(stored))

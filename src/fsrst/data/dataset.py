@@ -15,7 +15,7 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from fsrst.data.augmentation import Augmentation, compose, draw_affine, move, relight
+from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, by_identity
 from fsrst.errors import FsrstError
@@ -67,7 +67,8 @@ class TrainingSet:
     Parameters
     ----------
     manifests, split
-        Where the samples come from; all of one picture size.
+        Where the samples come from. Pictures larger than the smallest set's are cropped to that
+        size, target and references at one random place: a nearer face, or a part of one.
     scale, n_references
         Enlargement, and references per sample: drawn at random from those the sample lists, with
         gaps marked in ``present`` when it lists fewer.
@@ -90,12 +91,7 @@ class TrainingSet:
         targets_per_set: int = 1,
         holdout_identities: int = 0,
     ) -> None:
-        sizes = {int(manifest.info["size"]) for manifest in manifests}
-        if len(sizes) != 1:
-            raise FsrstError(
-                f"data sets of one picture size are needed, these have {sorted(sizes)}"
-            )
-        self.size = sizes.pop()
+        self.size = min(int(manifest.info["size"]) for manifest in manifests)
         self.scale = scale
         self.n_references = n_references
         self.targets_per_set = targets_per_set
@@ -151,8 +147,11 @@ class TrainingSet:
             yield _stack(
                 [
                     self._tensors(
-                        [store[sample.target]],
-                        [store[file] for file in sample.references[: self.n_references]],
+                        [store[sample.target][self._cut(store)]],
+                        [
+                            store[file][self._cut(store)]
+                            for file in sample.references[: self.n_references]
+                        ],
                     )
                     for store, sample in chosen[start : start + batch_size]
                 ]
@@ -177,18 +176,30 @@ class TrainingSet:
             kept = {pool[i] for i in chosen}
             free = [file for file in sample.references if file not in kept] or files
             files += list(rng.choice(free, self.targets_per_set - 1))
-        hrs = [move(store[file], shared) for file in files]
+        cut = self._cut(store, rng)
+        if shown_store.pixels.shape[1] != store.pixels.shape[1]:
+            return self._item(store, sample, rng)  # a wrong person from a set of another size
+        hrs = [move(store[file][cut], shared) for file in files]
         refs = []
         for i in chosen:
             own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
-            reference = move(shown_store[pool[i]], compose(shared, own))
-            refs.append(relight(reference, rng, options.refs_light))
+            reference = move(shown_store[pool[i]][cut], compose(shared, own))
+            reference = relight(reference, rng, options.refs_light)
+            refs.append(damage(reference, rng, options.refs_damage))
         if options.flip and rng.random() < 0.5:
             hrs, refs = [hr[:, ::-1] for hr in hrs], [ref[:, ::-1] for ref in refs]
         if options.quarter_turns:
             turns = int(rng.integers(4))
             hrs, refs = [np.rot90(hr, turns) for hr in hrs], [np.rot90(r, turns) for r in refs]
         return self._tensors(hrs, refs)
+
+    def _cut(self, store: Store, rng: Generator | None = None) -> tuple[slice, slice]:
+        """Where the pictures of ``store`` are cropped: anywhere, or without ``rng`` in the middle."""
+        spare = int(store.pixels.shape[1]) - self.size
+        if spare == 0:
+            return slice(None), slice(None)
+        top, left = (spare // 2, spare // 2) if rng is None else rng.integers(spare + 1, size=2)
+        return slice(top, top + self.size), slice(left, left + self.size)
 
     def _tensors(self, hrs: Sequence[Pixels], refs: Sequence[Pixels]) -> Batch:
         whole = [np.ascontiguousarray(hr) for hr in hrs]

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,7 @@ Point = tuple[float, float]
 IntPair = NDArray[np.int_]
 
 HEAD_PER_FACE = 2.0  # side of a head square in face heights
+_DETECTING = Lock()  # the detector keeps state while it works
 MIN_CONFIDENCE = 0.9
 WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
 MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
@@ -92,7 +94,9 @@ def detect_faces(pixels: Pixels) -> list[Face]:
     )
     x_scale, y_scale = width / searched.shape[1], height / searched.shape[0]
     faces = []
-    for found in detector.detect_faces(searched):
+    with _DETECTING:
+        found_faces = detector.detect_faces(searched)
+    for found in found_faces:
         left, top, box_width, box_height = found["box"]
         if found["confidence"] < MIN_CONFIDENCE or box_width <= 0 or box_height <= 0:
             continue

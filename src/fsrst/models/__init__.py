@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any
 
 from fsrst.errors import FsrstError
+from fsrst.models.baselines import BASELINES
 from fsrst.models.fsrst import FSRST
+from fsrst.models.fsrst2 import FSRST2
 from fsrst.models.interface import ReferenceSR, State
 
 __all__ = ["MODELS", "ReferenceSR", "State", "build"]
@@ -14,6 +16,9 @@ __all__ = ["MODELS", "ReferenceSR", "State", "build"]
 MODELS: dict[str, Callable[..., ReferenceSR]] = {
     "fsrst": partial(FSRST, name="fsrst", width=64),
     "fsrst-small": partial(FSRST, name="fsrst-small", width=32),
+    "fsrst2": partial(FSRST2, name="fsrst2", width=48, blocks=10, head_width=32),
+    "fsrst2-small": partial(FSRST2, name="fsrst2-small", width=32, blocks=6, head_width=16),
+    **BASELINES,
 }
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsrst.models.blocks import FEATURES
+from fsrst.models.blocks import FEATURES, full_precision
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -61,7 +61,7 @@ class Localisation(nn.Module):
             x = F.max_pool2d(x, 2)
         x = torch.relu(self.conv2(torch.relu(x)))
         # bfloat16 has 8 bits: a theta in it would be off by up to a tenth of a pixel
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             theta: Tensor = self.fc2(torch.relu(self.fc1(x.float().flatten(1))))
         return theta.view(-1, 2, 3)
 

@@ -1,10 +1,18 @@
 """The convolutional pieces: residual block, feature extractor, output constructor (Section 3)."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEATURES = 3  # channels of every feature map that is aligned and aggregated
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[object]:
+    """No autocast inside, whatever is outside; the meta device (counting) knows no autocast."""
+    kind = x.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 class ResidualBlock(nn.Module):

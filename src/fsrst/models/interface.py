@@ -60,6 +60,17 @@ class ReferenceSR(nn.Module, ABC):
             state = tuple(tensor.repeat_interleave(sharing, dim=0) for tensor in state)
         return self.upscale(lr, state)
 
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """What training minimises: mean absolute error of the unclamped output (eq. 13).
+
+        ``batch`` holds ``lr``, ``refs``, ``present`` and ``hr`` in the shapes of ``forward``.
+        """
+        return F.l1_loss(self(batch["lr"], batch["refs"], batch["present"]), batch["hr"])
+
+    def fuse(self) -> "ReferenceSR":
+        """The same function in its form for inference; most networks are that already."""
+        return self
+
     def check_lr(self, lr: Tensor) -> None:
         """Refuse an input of another size than the network's, in one line."""
         height, width = lr.shape[-2:]

@@ -37,7 +37,9 @@ def save_weights(
     """
     dtype = torch.float16 if half else torch.float32
     tensors = {
-        key: value.detach().to("cpu", dtype).contiguous()
+        key: value.detach()
+        .to("cpu", dtype if value.is_floating_point() else value.dtype)
+        .contiguous()
         for key, value in model.state_dict().items()
     }
     full_header = {

@@ -50,7 +50,7 @@ def export(
         If the export extra is missing, or torch and onnxruntime differ by half a grey level.
     """
     _need_exporter()
-    model = copy.deepcopy(model).eval().float()
+    model = copy.deepcopy(model).fuse().eval().float()
     if half_storage:
         for parameter in model.parameters():
             parameter.data = parameter.data.half().float()
@@ -66,6 +66,7 @@ def export(
             _store_as_float16(graph)
         facts = {
             **header,
+            "parameters": sum(p.numel() for p in model.parameters()),
             "model": model.name,
             "options": model.options,
             "graph": graph_name,
@@ -120,14 +121,16 @@ def _trace(model: "ReferenceSR") -> "dict[str, onnx.ModelProto]":
     h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
     s = model.scale
     batch, count = torch.export.Dim("batch"), torch.export.Dim("references")
-    sizes: dict[int, Any] = {}
+    side = {}  # axis -> free length of the input; the references' is s times that
     if model.lr_size is None:
-        sizes = {-2: torch.export.Dim.AUTO, -1: torch.export.Dim.AUTO}
+        side = {-2: torch.export.Dim("height", min=2), -1: torch.export.Dim("width", min=2)}
 
-    def free(tensor: Tensor, **dims: Any) -> dict[int, Any]:
-        found = {0: batch, 1: count} if dims.get("references") else {0: batch}
-        if tensor.ndim >= 4:
-            found |= {tensor.ndim + axis: dim for axis, dim in sizes.items()}
+    def free(tensor: Tensor, *, references: bool = False) -> dict[int, Any]:
+        found = {0: batch, 1: count} if references else {0: batch}
+        for axis, dim in side.items() if tensor.ndim >= 4 else ():
+            length = h if axis == -2 else w
+            if tensor.shape[axis] in (length, s * length):  # others have a fixed size
+                found[tensor.ndim + axis] = dim if tensor.shape[axis] == length else s * dim
         return found
 
     refs, present = torch.rand(2, 3, 3, s * h, s * w), torch.ones(2, 3)

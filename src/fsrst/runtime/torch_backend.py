@@ -33,7 +33,7 @@ class TorchBackend:
         self._torch = torch
         torch.set_num_threads(threads)
         model, header = load_weights(weights)
-        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._model = model.fuse().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.info: dict[str, Any] = {**header, "scale": model.scale, "lr_size": model.lr_size}
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:

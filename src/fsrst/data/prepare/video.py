@@ -36,7 +36,7 @@ SEARCHED_FRAMES = 5
 COMPLETE = 0.98  # headers are often one or two frames off
 
 
-class _UnusableClip(Exception):
+class UnusableClip(Exception):
     """Why one clip gives no samples; the others go on."""
 
 
@@ -96,7 +96,7 @@ def prepare_video(
         folder = f"images/{split}/{clip.identity}/{clip.name}"
         try:
             record = _finished(out / folder, clip, options) or _cut(clip, out / folder, options)
-        except _UnusableClip as unusable:
+        except UnusableClip as unusable:
             skipped[shown] = str(unusable)
         else:
             if record["frames"] < COMPLETE * record["expected"]:
@@ -173,17 +173,17 @@ def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pi
 
     Raises
     ------
-    _UnusableClip
+    UnusableClip
         If it cannot be opened or holds no video.
     """
     av = _av()
     try:
         container = av.open(str(path))
     except (av.FFmpegError, OSError) as error:
-        raise _UnusableClip(f"not a readable video ({error.strerror or error})") from error
+        raise UnusableClip(f"not a readable video ({error.strerror or error})") from error
     with container:
         if not container.streams.video:
-            raise _UnusableClip("no video in it")
+            raise UnusableClip("no video in it")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         try:
@@ -239,10 +239,10 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         extra_references=options["extra_references"],
     )
     if not targets:
-        raise _UnusableClip(f"{frames} frames, at least 2 are needed")
+        raise UnusableClip(f"{frames} frames, at least 2 are needed")
     if search:
         if not faces:
-            raise _UnusableClip("no face found; give its square by --box LEFT,TOP,SIDE")
+            raise UnusableClip("no face found; give its square by --box LEFT,TOP,SIDE")
         square = head_of_clip(faces, shape[1], shape[0])
     else:
         square = _inside(options["box"], shape, clip.path)

@@ -1,0 +1,426 @@
+"""FSRST2: every pixel's detail is looked up in the references, judged, and only then used.
+
+    R_i -> detail_i = R_i - up(down(R_i)), blurred_i (what an input would show of R_i)       once
+    L, blurred_i -> theta_i (coarse pose) -> shift of every input pixel (best in a window)
+    detail_i moved there -> features_i and scores -> shares of R_1..R_n and of "none of them"
+    L, shared features, shared detail -> trunk at 1x, head at s/2 -> + bicubic(L) + detail -> S
+
+What the paper's network (``fsrst.py``) squeezes through three channels at the input's resolution
+stays here what it is: detail at the output's resolution. Any input size, any number of references
+in any order, scales 2, 4 and 8. The search has no weights: it compares colours, because a reference
+blurred as the input was can be compared with it directly.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fsrst.image import LUMA_WEIGHTS
+from fsrst.models.alignment import IDENTITY
+from fsrst.models.blocks import ResidualBlock, full_precision
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+
+SCALES = (2, 4, 8)
+POSE_SIDE = 32  # the coarse transformer sees input and references at this size [px]
+POSE_LIMIT = 0.4  # largest change of each of theta's six numbers
+POSE_WEIGHT = 0.1  # of the coarse transformer's own loss
+CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them this much larger
+SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
+FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
+TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
+BETTER = 0.8  # theta is used where it brings the misfit below this part of the identity's
+ABSENT = -1e4  # score of an empty place
+
+
+class FSRST2(ReferenceSR):
+    """``width`` channels, ``blocks`` residual blocks in the trunk, ``head_width`` at s/2.
+
+    ``reach`` [input px] bounds the search to s * (2 reach + 1) shifts each way. The remaining
+    options take parts away, for the ablations of docs/results.md: ``reach`` 0 (no search),
+    ``coarse`` (the spatial transformer), ``none`` (the choice of no reference), ``detail`` (else
+    references come in as features only), ``features`` (their channels), ``grey`` references.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        width: int,
+        blocks: int,
+        head_width: int,
+        scale: int = 4,
+        reach: int = 1,
+        coarse: bool = True,
+        none: bool = True,
+        detail: bool = True,
+        features: int | None = None,
+        grey: bool = False,
+        flow: bool = True,
+    ) -> None:
+        super().__init__()
+        if scale not in SCALES:
+            raise ValueError(f"{name} comes at scales 2, 4 and 8, not {scale}")
+        if reach < 0 or (features is not None and features < 1):
+            raise ValueError(f"{name}: reach is 0 or more, features 1 or more")
+        self.name = name
+        self.options: dict[str, Any] = {
+            "scale": scale,
+            "reach": reach,
+            "coarse": coarse,
+            "none": none,
+            "detail": detail,
+            "features": features,
+            "grey": grey,
+            "flow": flow,
+        }
+        self.scale, self.lr_size = scale, None
+        self.reach, self.grey, self.carries_detail = reach, grey, detail
+        channels, pixels = features or width, scale**2
+        self.extractor_lr = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1), *(ResidualBlock(width) for _ in range(3))
+        )
+        self.alignment = CoarseTransformer() if coarse else None
+        self.extractor_refs = nn.Sequential(
+            nn.Conv2d(width + 3 * pixels + 6, width, 3, padding=1),
+            ResidualBlock(width),
+            nn.Conv2d(width, channels, 1) if channels != width else nn.Identity(),
+        )
+        self.flow = nn.Conv2d(channels, 2, 3, padding=1) if flow else None
+        self.score = nn.Conv2d(2 * channels, pixels, 3, padding=1)
+        self.score_none = nn.Conv2d(width, pixels, 3, padding=1) if none else None
+        self.trust = nn.Parameter(torch.tensor([TRUST]))
+        self.features_none = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.trunk = nn.Sequential(
+            nn.Conv2d(width + channels + 3 * pixels, width, 3, padding=1),
+            *(ResidualBlock(width) for _ in range(blocks)),
+        )
+        self.head = Head(width, head_width, scale)
+        for layer in (self.flow, self.score, self.score_none, self.head.last):
+            if layer is not None:  # at first the costs alone decide, and nothing is added
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
+        """(detail (B, N, 3, H, W), blurred (the same), thumbnails (B, N, 3, 32, 32), present).
+
+        ``refs`` (B, N, 3, H, W): multiples of the scale, not necessarily the output's size.
+        """
+        b, n, _, height, width = refs.shape
+        if present is None:
+            present = refs.new_ones(b, n)
+        flat = refs.reshape(b * n, 3, height, width).float()
+        if self.grey:
+            flat = luma(flat)
+        blurred = block_values(flat, self.scale)
+        low = blurred[:, :, :: self.scale, :: self.scale]
+        detail = flat - bicubic_skip(low, self.scale)
+        thumbnails = thumbnail(low).view(b, n, 3, POSE_SIDE, POSE_SIDE)
+        return detail.view(refs.shape), blurred.view(refs.shape), thumbnails, present
+
+    def upscale(self, lr: Tensor, state: State) -> Tensor:
+        """``lr`` (B, 3, h, w), state of ``encode`` -> ``sr`` (B, 3, s*h, s*w), unclamped."""
+        return self.upscale_explained(lr, state)[0]
+
+    def upscale_explained(self, lr: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """``sr``, and the share of every reference in each output pixel, (B, N, s*h, s*w).
+
+        The shares of a pixel and that of "none of them" sum to 1.
+        """
+        detail, blurred, thumbnails, present = state
+        b, n = present.shape
+        h, w = lr.shape[-2:]
+        lr = lr.float()
+        features_lr = self.extractor_lr(lr)  # (B, width, h, w)
+        if n == 0:
+            shares = lr.new_zeros(b, 0, self.scale**2, h, w)
+            fused = self.features_none.float() * lr.new_ones(b, 1, h, w)
+            used = lr.new_zeros(b, 3 * self.scale**2, h, w)
+        else:
+            theta = self.pose(lr, thumbnails)
+            with full_precision(lr):  # positions need more than 8 bits
+                shift, fit = self.correspond(lr, blurred.flatten(0, 1), theta)
+            moved = self.move(detail.flatten(0, 1), shift, theta)  # (B*N, 3*s*s, h, w)
+            seen = torch.cat((each(features_lr, n).float(), moved * CONTRAST, fit), dim=1)
+            features = self.extractor_refs(seen)  # (B*N, channels, h, w)
+            if self.flow is not None:
+                flow = torch.tanh(self.flow(torch.relu(features)).float()) * FLOW_LIMIT
+                moved = self.move(detail.flatten(0, 1), shift + flow, theta)
+            shares, fused = self.share(features_lr, features, fit[:, 3:4], present)
+            moved = moved.view(b, n, 3, self.scale**2, h, w)
+            used = (shares[:, :, None] * moved).sum(dim=1).flatten(1, 2)
+        if not self.carries_detail:
+            used = used * 0
+        trunk = self.trunk(torch.cat((features_lr.float(), fused, used * CONTRAST), dim=1))
+        added = F.pixel_shuffle(used, self.scale)  # (B, 3, s*h, s*w)
+        residual = self.head(trunk, added * CONTRAST).float()
+        sr = bicubic_skip(lr, self.scale) + added + residual
+        return sr, F.pixel_shuffle(shares, self.scale)[:, :, 0]
+
+    def pose(self, lr: Tensor, thumbnails: Tensor) -> Tensor:
+        """theta (B*N, 2, 3) of every reference; the identity without the coarse transformer."""
+        b, n = thumbnails.shape[:2]
+        if self.alignment is None:
+            return lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
+        seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
+        theta = self.alignment(seen, thumbs).detach()  # it has a loss of its own
+        with full_precision(lr):
+            error = (thumbs - seen).square().mean(dim=(1, 2, 3))
+            laid = (lay(thumbs, theta) - seen).square().mean(dim=(1, 2, 3))
+        better = (laid < BETTER * error).to(theta.dtype).view(-1, 1, 1)
+        return better * theta + (1 - better) * theta.new_tensor(IDENTITY).view(1, 2, 3)
+
+    def move(self, detail: Tensor, shift: Tensor, theta: Tensor) -> Tensor:
+        """Detail (M, 3, H, W) brought to the input by shifts (M, 2, h, w): (M, 3*s*s, h, w)."""
+        s, (h, w) = self.scale, shift.shape[-2:]
+        with full_precision(shift):
+            dense = F.interpolate(shift, scale_factor=s, mode="bilinear", align_corners=False)
+            moved = sample(detail, positions(dense, theta, (s * h, s * w), 1))
+        return F.pixel_unshuffle(moved, s)
+
+    @torch.no_grad()
+    def correspond(self, lr: Tensor, blurred: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each reference shows what an input pixel shows.
+
+        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3) -> shifts
+        (B*N, 2, h, w) [output px] and how well they fit (B*N, 6, h, w): colour misfit, its mean
+        square in a window (root), roughness of the shifts.
+        """
+        s, (h, w) = self.scale, lr.shape[-2:]
+        each_lr = each(luma(lr) if self.grey else lr, theta.shape[0] // lr.shape[0])
+        if self.reach:
+            shift = search(each_lr, blurred, theta, s, self.reach)  # (B*N, 2, h, w) [output px]
+        else:
+            shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
+        block = positions(shift, theta, (s * h, s * w), s)
+        misfit = (each_lr - sample(blurred, block_index(block, blurred, s))) * CONTRAST
+        cost = window(misfit.square().sum(dim=1, keepdim=True)).sqrt()
+        rough = (shift - window(shift)).abs() / s
+        return shift, torch.cat((misfit, cost, rough), dim=1)
+
+    def share(
+        self, features_lr: Tensor, features: Tensor, cost: Tensor, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Shares per output pixel (B, N, s*s, h, w), and features fused by them (B, c, h, w).
+
+        A reference's score depends on its own features, on their mean over all references (do the
+        others agree?) and on its cost (B*N, 1, h, w); that of "none of them" on the input alone.
+        """
+        b, n = present.shape
+        h, w = features_lr.shape[-2:]
+        there = present.float().view(b, n, 1, 1, 1)
+        own = features.float().view(b, n, -1, h, w)
+        mean = (own * there).sum(dim=1) / (there.sum(dim=1) + 1e-6)
+        scores = self.score(torch.relu(torch.cat((features.float(), each(mean, n)), dim=1))).float()
+        scores = scores + self.trust.float() * (TOLERANCE - (cost / CONTRAST).square())
+        scores = scores.view(b, n, -1, h, w) + (1 - there) * ABSENT
+        if self.score_none is not None:
+            none = self.score_none(torch.relu(features_lr)).float()
+            shares = torch.softmax(torch.cat((scores, none[:, None]), dim=1), dim=1)[:, :n]
+        else:
+            shares = torch.softmax(scores, dim=1) * there
+        weights = shares.mean(dim=2, keepdim=True)  # (B, N, 1, h, w)
+        fused = (weights * own).sum(dim=1)
+        return shares, fused + (1 - weights.sum(dim=1)) * self.features_none.float()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean absolute error of the output, and of the input seen through theta.
+
+        The second teaches the coarse transformer: a small reference laid over the input by theta
+        should look like it. No gradient of the picture reaches theta, whose search for sharp detail
+        would be noise.
+        """
+        loss = super().loss(batch)
+        if self.alignment is None or batch["refs"].shape[1] == 0:
+            return loss
+        refs, present = batch["refs"], batch["present"].flatten()
+        low = F.interpolate(refs.flatten(0, 1).float(), scale_factor=1 / self.scale, mode="area")
+        thumbnails = thumbnail(low)
+        sharing = batch["lr"].shape[0] // refs.shape[0]
+        seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
+        theta = self.alignment(seen, thumbnails)
+        laid = lay(thumbnails, theta)
+        error = ((laid - seen).abs().mean(dim=(1, 2, 3)) * present).sum() / (present.sum() + 1e-6)
+        return loss + POSE_WEIGHT * error
+
+
+class CoarseTransformer(nn.Module):
+    """Two thumbnails (M, 3, 32, 32) -> theta (M, 2, 3), a bounded change of the identity (eq. 4).
+
+    The thumbnails have one size whatever the input's, so the fully connected layer limits nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(6, 32, 5, padding=2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 5, padding=2, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.fc1 = nn.Linear(32 * (POSE_SIDE // 4) ** 2, 64)
+        self.fc2 = nn.Linear(64, 6)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)
+
+    def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
+        with full_precision(lr):
+            x = self.convolutions(torch.cat((lr, ref), dim=1).float() - 0.5)
+            change = torch.tanh(self.fc2(torch.relu(self.fc1(x.flatten(1)))))
+            theta: Tensor = change * POSE_LIMIT + change.new_tensor(IDENTITY)
+        return theta.view(-1, 2, 3)
+
+
+class Head(nn.Module):
+    """(B, width, h, w) and detail (B, 3, s*h, s*w) -> residual (B, 3, s*h, s*w), by way of s/2."""
+
+    def __init__(self, width: int, head_width: int, scale: int) -> None:
+        super().__init__()
+        self.step = scale // 2
+        self.first = nn.Conv2d(width, head_width * self.step**2, 3, padding=1)
+        self.mix = nn.Conv2d(head_width + 12, head_width, 3, padding=1)
+        self.block = ResidualBlock(head_width)
+        self.last = nn.Conv2d(head_width, 12, 3, padding=1)
+
+    def forward(self, trunk: Tensor, detail: Tensor) -> Tensor:
+        x = F.pixel_shuffle(self.first(torch.relu(trunk)), self.step)
+        x = self.mix(torch.cat((x, F.pixel_unshuffle(detail, 2).to(x.dtype)), dim=1))
+        residual: Tensor = F.pixel_shuffle(self.last(torch.relu(self.block(x))), 2)
+        return residual
+
+
+def search(lr: Tensor, blurred: Tensor, theta: Tensor, scale: int, reach: int) -> Tensor:
+    """For every input pixel, the shift by which the reference fits best: (M, 2, h, w) [output px].
+
+    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3). The cost of a shift is the
+    squared colour difference in a 3x3 window. Shifts nearly as good as the best have a part in the
+    result, which gives fractions of a pixel.
+    """
+    m, _, h, w = lr.shape
+    side = scale * (2 * reach + 1)  # shifts each way
+    first = -(side // 2)
+    zero = lr.new_zeros(m, 2, scale * h + side, scale * w + side)
+    place = positions(zero, theta, (scale * h, scale * w), scale, step=1, first=first)
+    seen = sample(blurred, block_index(place, blurred, scale))
+    phases = F.pixel_unshuffle(seen, scale).view(m, 3, scale**2, h + 2 * reach + 1, -1)
+    costs = [
+        (phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).square().sum(dim=1)
+        for y in range(2 * reach + 1)
+        for x in range(2 * reach + 1)
+    ]
+    cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
+    # zeros around it: they make the costs of all shifts less alike, and the choice is the same
+    kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
+    cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
+    least = cost.amin(dim=1, keepdim=True)
+    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
+    mean = near.flatten(2).transpose(1, 2) @ shift_table(scale, reach, lr)  # (M, h*w, 3)
+    return (mean[:, :, :2] / mean[:, :, 2:]).transpose(1, 2).reshape(m, 2, h, w)
+
+
+def shift_table(scale: int, reach: int, like: Tensor) -> Tensor:
+    """(x, y, 1) of every shift, in the order of the cost's channels: by window place, by phase."""
+    place = torch.arange(2 * reach + 1, device=like.device) * scale
+    phase = torch.arange(scale, device=like.device)
+    line = place[:, None] + phase - (scale * (2 * reach + 1)) // 2  # (2 reach + 1, s)
+    y = line[:, None, :, None].expand(-1, len(place), -1, scale)
+    x = line[None, :, None, :].expand(len(place), -1, scale, -1)
+    return torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()), dim=1).to(like)
+
+
+def positions(
+    shift: Tensor,
+    theta: Tensor,
+    size: tuple[int, int],
+    block: int,
+    step: int | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Where theta sends the shifted centres of blocks of the output: (M, h, w, 2) in [-1, 1].
+
+    ``shift`` (M, 2, h, w) [output px], x first; block k begins at pixel ``first + k * step`` and is
+    ``block`` pixels wide (``step`` defaults to it); ``size`` is the output's height and width.
+    """
+    height, width = size
+    step = step or block
+    centres = [
+        torch.arange(n, device=shift.device, dtype=torch.float32) * step + (first + block / 2)
+        for n in shift.shape[-2:]
+    ]
+    x = (shift[:, 0] + centres[1]) * (2 / width) - 1
+    y = (shift[:, 1] + centres[0][:, None]) * (2 / height) - 1
+    a, b, c, d, e, f = (t.view(-1, 1, 1) for t in theta.flatten(1).unbind(1))
+    return torch.stack((a * x + b * y + c, d * x + e * y + f), dim=-1)
+
+
+def lay(thumbnails: Tensor, theta: Tensor) -> Tensor:
+    """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) lays them over the input's (eq. 3)."""
+    still = torch.zeros_like(thumbnails[:, :2])
+    return sample(thumbnails, positions(still, theta, (POSE_SIDE, POSE_SIDE), 1))
+
+
+def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:
+    """Centres of blocks -> where ``block_values`` keeps their values: at their first pixels."""
+    height, width = blurred.shape[-2:]
+    return place - place.new_tensor([(scale - 1) / width, (scale - 1) / height])
+
+
+def sample(picture: Tensor, place: Tensor) -> Tensor:
+    """Bilinear samples (M, C, h, w) of (M, C, H, W) at (M, h, w, 2); its border goes on outside."""
+    with full_precision(picture):
+        return F.grid_sample(
+            picture.float(), place, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+
+def window(x: Tensor) -> Tensor:
+    """Mean over 3x3 pixels, weighted 1 2 1 each way, of (M, C, h, w); its border goes on."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, window_kernel(x).expand(x.shape[1], 1, 3, 3), groups=x.shape[1])
+
+
+def window_kernel(like: Tensor) -> Tensor:
+    line = like.new_tensor([0.25, 0.5, 0.25])
+    return (line[:, None] * line).view(1, 1, 3, 3)
+
+
+def block_values(picture: Tensor, scale: int) -> Tensor:
+    """(M, 3, H, W) -> the same shape: what an input pixel would show whose block begins there.
+
+    Its every s-th value is Pillow's bicubic reduction (a = -0.5).
+    """
+    with full_precision(picture):
+        rows = reduction(picture.shape[-2], scale, picture)
+        columns = reduction(picture.shape[-1], scale, picture)
+        return rows @ picture.float() @ columns.transpose(0, 1)
+
+
+def reduction(length: int, scale: int, like: Tensor) -> Tensor:
+    """(length, length): row i weighs a line's pixels for the block that begins at i."""
+    pixel = torch.arange(length, device=like.device, dtype=torch.float32)
+    x = ((pixel + 0.5 - pixel[:, None] - scale / 2) / scale).abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def thumbnail(picture: Tensor) -> Tensor:
+    """(M, 3, h, w) of any size -> (M, 3, 32, 32)."""
+    return F.interpolate(
+        picture.float(), size=(POSE_SIDE, POSE_SIDE), mode="bilinear", align_corners=False
+    )
+
+
+def each(tensor: Tensor, n: int) -> Tensor:
+    """(B, ...) -> (B * n, ...): every entry n times in a row, once for each reference."""
+    return tensor[:, None].expand(-1, n, *tensor.shape[1:]).flatten(0, 1)
+
+
+def luma(picture: Tensor) -> Tensor:
+    """(M, 3, h, w) -> the same shape, three times the luma."""
+    weights = picture.new_tensor(LUMA_WEIGHTS).view(1, 3, 1, 1)
+    return (picture * weights).sum(dim=1, keepdim=True).expand_as(picture)
