@@ -18,21 +18,13 @@ from fsrst.errors import FsrstError
 from fsrst.image import to_planes
 from fsrst.models import MODELS, ReferenceSR, build
 from fsrst.models.baselines import c2_extractors, matching
-from fsrst.models.baselines.c2_extractors import C2Student, C2Teacher
 from fsrst.models.baselines.c2_matching import C2Matching, Offsets
-from fsrst.models.baselines.mrefsr import Fusion, MRefSR, attention
+from fsrst.models.baselines.mrefsr import BASELINES_TEXTURE, Fusion, attention
 from fsrst.models.baselines.ttsr import TTSR, Blur, Enlarge, Exchange
 from fsrst.models.baselines.vgg import VGG, as_buffers
 from fsrst.models.interface import bicubic_skip
 from fsrst.models.weights import load_weights, read_header, save_weights
 
-NETWORKS = {
-    "ttsr": TTSR,
-    "c2-teacher": C2Teacher,
-    "c2-student": C2Student,
-    "c2-matching": C2Matching,
-    "mrefsr": MRefSR,
-}
 TINY = {
     "ttsr": {"width": 8, "blocks": [1, 1, 1, 1], "vgg_width": 8},
     "c2-teacher": {"vgg_width": 8},
@@ -45,7 +37,7 @@ RESTORING = ["ttsr", "c2-matching", "mrefsr"]
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in NETWORKS.items():
+    for name, builder in BASELINES_TEXTURE.items():
         monkeypatch.setitem(MODELS, name, builder)
 
 
@@ -126,7 +118,7 @@ def test_multiply_accumulates(
 # --- the interface ---
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_any_number_of_references_and_size(name: str, n: int) -> None:
     model = tiny(name).eval()
@@ -140,7 +132,7 @@ def test_any_number_of_references_and_size(name: str, n: int) -> None:
         assert torch.equal(sr, model.upscale(lr, state))
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
 def test_no_reference_equals_absent_ones(name: str) -> None:
     model = tiny(name).eval()
     lr, refs = torch.rand(2, 3, 6, 6), torch.rand(2, 3, 3, 24, 24)
@@ -205,7 +197,7 @@ def test_build_refuses(name: str, options: dict, message: str) -> None:
         build(name, **options)
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
 def test_training_in_bfloat16_is_finite_and_learns(name: str) -> None:
     model = tiny(name).train().to(memory_format=torch.channels_last)
     if name == "c2-student":
@@ -337,20 +329,23 @@ def test_a_shifted_picture_is_found_where_it_went(name: str) -> None:
 
 
 def test_matched_detail_arrives_at_every_scale() -> None:
-    """With untrained offsets the middle tap reads the matched place, at x1, x2 and x4."""
-    torch.manual_seed(0)
-    for scale in (1, 2, 4):
-        features = torch.randn(1, 8, 6 * scale, 6 * scale)
-        flow = torch.tensor([1.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 6, 6)
-        flow = F.interpolate(flow, scale_factor=float(scale)) * scale
-        offset, mask = Offsets(4, 8)(torch.randn(1, 4, *features.shape[2:]), features, flow)
-        sampler = C2Matching(**TINY["c2-matching"]).samplers[2]
+    """Untrained offsets read the matched place, at x1, x2 and x4, with a mask of one half."""
+    torch.manual_seed(5)
+    model = build("c2-matching", **TINY["c2-matching"])
+    seen = []
+    for sampler in model.samplers:
         torch.nn.init.zeros_(sampler.weight)
-        sampler.weight.data[range(8), range(8), 1, 1] = 2.0  # the mask starts at one half
-        shifted = features.roll((-scale, 2 * scale), dims=(2, 3))
-        inner = (..., slice(3 * scale, 5 * scale), slice(3 * scale, 5 * scale))
-        found = sampler(features, offset, mask)
-        assert torch.allclose(found[inner], shifted[inner], atol=1e-5)
+        channels = range(len(sampler.weight))
+        sampler.weight.data[channels, channels, 1, 1] = 2.0
+        sampler.register_forward_hook(lambda _, inputs, output: seen.append((inputs[0], output)))
+    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    ref = bicubic_skip(lr, 4).roll((2 * 4, -4), dims=(2, 3))
+    with torch.no_grad():
+        model(lr, ref[:, None])
+    for (features, found), scale in zip(seen, (1, 2, 4), strict=True):
+        inner = (..., slice(4 * scale, 12 * scale), slice(4 * scale, 12 * scale))
+        expected = features.roll((-2 * scale, scale), dims=(2, 3))
+        assert torch.allclose(found[inner], expected[inner], atol=1e-4)
 
 
 # --- TTSR's pieces ---

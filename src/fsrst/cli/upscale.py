@@ -62,6 +62,12 @@ def upscale(
             metavar="FILE", help="Also write a strip: input, bicubic, result, references."
         ),
     ] = None,
+    explain: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Also write which reference each pixel's detail came from."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Upscale a small face with the help of other pictures of the same person.
@@ -71,7 +77,8 @@ def upscale(
     """
     jobs = _jobs(source, output)
     reference_paths = _references(ref or [], refs_dir)
-    check_outputs([out for _, out in jobs], strip, [source, *reference_paths])
+    extra = {"--strip": strip, "--explain": explain}
+    check_outputs([out for _, out in jobs], extra, [source, *reference_paths])
 
     from fsrst.image import read_image, write_image
     from fsrst.runtime.upscaler import open_upscaler
@@ -79,6 +86,11 @@ def upscale(
     references = [read_image(path) for path in reference_paths]
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    if explain is not None and not upscaler.explains:
+        raise FsrstError(
+            f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
+            " fsrst2-small"
+        )
     inputs = [(path, out, *_fitted(path, upscaler, resize)) for path, out in jobs]
     upscaler.set_references(references)
     setup_ms = (time.perf_counter() - start) * 1000
@@ -102,6 +114,9 @@ def upscale(
             )
             if strip is not None:
                 write_image(strip, _strip(upscaler, lr, sr, references))
+            if explain is not None:
+                shares = _explained(upscaler, lr, sr, references, explain)
+                results[-1]["reference_shares"] = shares
             if len(inputs) > 1:
                 progress(done, len(inputs), path.name)
     run = {
@@ -112,7 +127,8 @@ def upscale(
         "setup_ms": round(setup_ms, 1),
     }
     if as_json:
-        say_json({**run, "strip": str(strip) if strip else None, "results": results})
+        pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
+        say_json({**run, **pictures, "results": results})
         return
     count = _counted(references)
     for result in results:
@@ -177,13 +193,14 @@ def _references(named: list[Path], folder: Path | None) -> list[Path]:
     return [*named, *_pictures_in(folder)]
 
 
-def check_outputs(outputs: list[Path], strip: Path | None, sources: list[Path]) -> None:
+def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: list[Path]) -> None:
     """Refuse before anything is computed what could only fail or destroy an input later."""
     from fsrst.image import IMAGE_SUFFIXES
 
-    if strip is not None and len(outputs) > 1:
-        raise FsrstError("--strip shows one picture; upscale that picture alone")
-    wanted = [*outputs, *([strip] if strip else [])]
+    asked = {option: path for option, path in extra.items() if path is not None}
+    for option in asked if len(outputs) > 1 else ():
+        raise FsrstError(f"{option} shows one picture; upscale that picture alone")
+    wanted = [*outputs, *asked.values()]
     for path in wanted:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise FsrstError(
@@ -196,8 +213,11 @@ def check_outputs(outputs: list[Path], strip: Path | None, sources: list[Path]) 
         place = path.resolve()
         if place in taken or (place.parent in folders and place.exists()):
             raise FsrstError(f"{path} is an input and would be overwritten; choose another output")
-    if strip is not None and strip.resolve() in {path.resolve() for path in outputs}:
-        raise FsrstError(f"--strip and --output are the same file {strip}; name two")
+    named: dict[Path, str] = {path.resolve(): "--output" for path in outputs}
+    for option, path in asked.items():
+        other = named.setdefault(path.resolve(), option)
+        if other != option:
+            raise FsrstError(f"{option} and {other} are the same file {path}; name two")
 
 
 def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[int] | None]:
@@ -221,6 +241,18 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
 
 def _counted(references: list[Pixels]) -> str:
     return "1 reference" if len(references) == 1 else f"{len(references)} references"
+
+
+def _explained(
+    upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels], path: Path
+) -> list[float]:
+    """Write the sheet; the mean share of every reference."""
+    from fsrst.evaluate.explanation import explanation
+    from fsrst.image import write_image
+
+    _, shares = upscaler.explain(lr)
+    write_image(path, explanation(lr, sr, references, shares))
+    return [round(float(share), 4) for share in shares.mean(axis=(1, 2))]
 
 
 def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:

@@ -85,11 +85,10 @@ def damage(picture: Pixels, rng: Generator, probability: float) -> Pixels:
         return picture
     image = Image.fromarray(np.ascontiguousarray(picture))
     if rng.random() < 0.5:
-        size = image.size
-        factor = rng.uniform(2, 4)
-        small = tuple(max(1, round(side / factor)) for side in size)
+        (width, height), factor = image.size, rng.uniform(2, 4)
+        small = (max(1, round(width / factor)), max(1, round(height / factor)))
         image = image.resize(small, Image.Resampling.BICUBIC)
-        return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
     stored = io.BytesIO()
     image.save(stored, "JPEG", quality=int(rng.integers(10, 61)))
     return np.asarray(Image.open(stored))

@@ -194,7 +194,7 @@ class TrainingSet:
         return self._tensors(hrs, refs)
 
     def _cut(self, store: Store, rng: Generator | None = None) -> tuple[slice, slice]:
-        """Where the pictures of ``store`` are cropped: anywhere, or without ``rng`` in the middle."""
+        """Where pictures of ``store`` are cropped: anywhere, or without ``rng`` in the middle."""
         spare = int(store.pixels.shape[1]) - self.size
         if spare == 0:
             return slice(None), slice(None)

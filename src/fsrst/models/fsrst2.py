@@ -75,7 +75,7 @@ class FSRST2(ReferenceSR):
             "grey": grey,
             "flow": flow,
         }
-        self.scale, self.lr_size = scale, None
+        self.scale, self.lr_size, self.explains = scale, None, True
         self.reach, self.grey, self.carries_detail = reach, grey, detail
         channels, pixels = features or width, scale**2
         self.extractor_lr = nn.Sequential(
@@ -164,12 +164,13 @@ class FSRST2(ReferenceSR):
         if self.alignment is None:
             return lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
         seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
-        theta = self.alignment(seen, thumbs).detach()  # it has a loss of its own
+        theta: Tensor = self.alignment(seen, thumbs).detach()  # it has a loss of its own
         with full_precision(lr):
             error = (thumbs - seen).square().mean(dim=(1, 2, 3))
             laid = (lay(thumbs, theta) - seen).square().mean(dim=(1, 2, 3))
         better = (laid < BETTER * error).to(theta.dtype).view(-1, 1, 1)
-        return better * theta + (1 - better) * theta.new_tensor(IDENTITY).view(1, 2, 3)
+        theta = better * theta + (1 - better) * theta.new_tensor(IDENTITY).view(1, 2, 3)
+        return theta
 
     def move(self, detail: Tensor, shift: Tensor, theta: Tensor) -> Tensor:
         """Detail (M, 3, H, W) brought to the input by shifts (M, 2, h, w): (M, 3*s*s, h, w)."""

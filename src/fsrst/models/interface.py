@@ -27,12 +27,15 @@ class ReferenceSR(nn.Module, ABC):
         Enlargement s.
     lr_size
         Side of the only square input the network takes [px], or None when it takes any size.
+    explains
+        Whether ``upscale_explained`` can say where the detail of each pixel comes from.
     """
 
     name: str
     options: dict[str, Any]
     scale: int
     lr_size: int | None
+    explains: bool = False
 
     @abstractmethod
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
@@ -47,6 +50,10 @@ class ReferenceSR(nn.Module, ABC):
     @abstractmethod
     def upscale(self, lr: Tensor, state: State) -> Tensor:
         """``lr`` (B, 3, h, w), state of the same batch -> ``sr`` (B, 3, s*h, s*w), unclamped."""
+
+    def upscale_explained(self, lr: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """``sr``, and the share of every reference in each pixel of it, (B, N, s*h, s*w)."""
+        raise NotImplementedError(f"{self.name} does not weigh its references pixel by pixel")
 
     def forward(self, lr: Tensor, refs: Tensor, present: Tensor | None = None) -> Tensor:
         """``encode`` then ``upscale``.

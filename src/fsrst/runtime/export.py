@@ -1,7 +1,8 @@
 """A network becomes two ONNX files: ``encode`` (once per call) and ``upscale`` (every frame).
 
 ``stem.encode.onnx``   refs (B, N, 3, s*h, s*w), present (B, N) -> state_0, state_1, ...
-``stem.upscale.onnx``  lr (B, 3, h, w), state_0, state_1, ...   -> sr (B, 3, s*h, s*w), unclamped
+``stem.upscale.onnx``  lr (B, 3, h, w), state_0, state_1, ...   -> sr (B, 3, s*h, s*w), unclamped,
+                       and shares (B, N, s*h, s*w) of networks that explain themselves
 
 Batch B and number of references N are free (N >= 1: none is one reference of zeros with present 0),
 and so is the size when the network takes any. Every tensor of a state starts with (B, N). The
@@ -72,6 +73,7 @@ def export(
             "graph": graph_name,
             "scale": model.scale,
             "lr_size": model.lr_size,
+            "explains": model.explains,
             "states": states,
         }
         entry = graph.metadata_props.add()
@@ -115,7 +117,9 @@ def _trace(model: "ReferenceSR") -> "dict[str, onnx.ModelProto]":
             super().__init__()
             self.model = model
 
-        def forward(self, lr: Tensor, *state: Tensor) -> Tensor:
+        def forward(self, lr: Tensor, *state: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            if self.model.explains:
+                return self.model.upscale_explained(lr, state)
             return self.model.upscale(lr, state)
 
     h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
@@ -149,7 +153,7 @@ def _trace(model: "ReferenceSR") -> "dict[str, onnx.ModelProto]":
         Upscale().eval(),
         (lr, *state),
         ["lr", *names],
-        ["sr"],
+        ["sr", "shares"] if model.explains else ["sr"],
         (free(lr), tuple(free(t, references=True) for t in state)),
     )
     return {"encode": encode, "upscale": upscale}

@@ -42,9 +42,16 @@ class OnnxBackend:
 
     def upscale(self, lr: Array, *state: Array) -> Array:
         """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
-        feeds = dict(zip(self._inputs, (lr, *state), strict=True))
-        result: Array = self._upscale.run(None, feeds)[0]
+        result: Array = self._upscale.run(["sr"], self._feeds(lr, state))[0]
         return result
+
+    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+        """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w)."""
+        sr, shares = self._upscale.run(["sr", "shares"], self._feeds(lr, state))
+        return sr, shares
+
+    def _feeds(self, lr: Array, state: tuple[Array, ...]) -> dict[str, Array]:
+        return dict(zip(self._inputs, (lr, *state), strict=True))
 
     def _open(self, graph: str) -> Any:
         import onnxruntime

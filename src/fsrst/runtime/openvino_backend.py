@@ -53,6 +53,7 @@ class OpenVinoBackend:
         self.precision = precision
         self._encode: Any = None
         self._upscale: Any = None  # takes any shape
+        self._explain: Any = None
         self._fixed: dict[tuple[int, ...], Any] = {}  # shape of state_0 -> made for it alone
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
@@ -67,16 +68,27 @@ class OpenVinoBackend:
 
         The result is valid until the next call: it is the request's own memory.
         """
+        request = self._request_for(lr, state)
+        self._run(request, lr, state)
+        frame: Array = request.get_output_tensor(0).data
+        return frame
+
+    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+        """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w), in float32."""
+        if self._explain is None:
+            self._explain = self._compile(self._read("upscale.onnx"), "upscale.onnx", "f32")
+        self._run(self._explain, lr, state)
+        sr, shares = (self._explain.get_output_tensor(i).data for i in range(2))
+        return sr, shares
+
+    def _run(self, request: Any, lr: Array, state: tuple[Array, ...]) -> None:
         from openvino import Tensor
 
-        request = self._request_for(lr, state)
         # tensors set by hand: `request.infer(...)` spends 0.15 ms on its own book-keeping
         for index, array in enumerate((lr, *state)):
             request.set_input_tensor(index, Tensor(np.ascontiguousarray(array), shared_memory=True))
         request.start_async()
         request.wait()
-        frame: Array = request.get_output_tensor(0).data
-        return frame
 
     def _request_for(self, lr: Array, state: tuple[Array, ...]) -> Any:
         """Single frames of a fixed size get a graph compiled for their number of references.
@@ -89,14 +101,35 @@ class OpenVinoBackend:
             return self._fixed[shape]
         precision = "bf16" if self.precision == "bf16" else "f32"
         if len(lr) == 1 and self.info["lr_size"] is not None and len(self._fixed) < MAX_FIXED:
-            model = self._model.clone()
+            model = self._frames(precision)
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})
             self._fixed[shape] = self._compile(model, self._graph, precision)
             return self._fixed[shape]
         if self._upscale is None:
-            self._upscale = self._compile(self._model, self._graph, precision)
+            self._upscale = self._compile(self._frames(precision), self._graph, precision)
         return self._upscale
+
+    def _frames(self, precision: str) -> Any:
+        """The frame graph with ``sr`` as its first result and no shares.
+
+        In bfloat16, what leads from the last convolution to a result stays in float32; so every
+        place where references are sampled is made a result. 8 bits would be a pixel off.
+        """
+        import openvino
+
+        model = self._model.clone()
+        places = []
+        if precision == "bf16":
+            places = [
+                node.input_value(1)
+                for node in model.get_ordered_ops()
+                if node.get_type_name() == "GridSample"
+            ]
+        frames = openvino.Model(model.results[:1], model.get_parameters(), "frames")
+        if places:
+            frames.add_outputs(places)
+        return frames
 
     def _read(self, graph: str) -> Any:
         path = self._stem.parent / f"{self._stem.name}.{graph}"

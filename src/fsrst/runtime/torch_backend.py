@@ -34,7 +34,12 @@ class TorchBackend:
         torch.set_num_threads(threads)
         model, header = load_weights(weights)
         self._model = model.fuse().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.info: dict[str, Any] = {**header, "scale": model.scale, "lr_size": model.lr_size}
+        self.info: dict[str, Any] = {
+            **header,
+            "scale": model.scale,
+            "lr_size": model.lr_size,
+            "explains": model.explains,
+        }
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
@@ -50,3 +55,10 @@ class TorchBackend:
             tensors = tuple(self._torch.from_numpy(array) for array in state)
             result: Array = self._model.upscale(self._torch.from_numpy(lr), tensors).numpy()
         return result
+
+    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+        """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w)."""
+        with self._torch.inference_mode():
+            tensors = tuple(self._torch.from_numpy(array) for array in state)
+            sr, shares = self._model.upscale_explained(self._torch.from_numpy(lr), tensors)
+        return sr.numpy(), shares.numpy()

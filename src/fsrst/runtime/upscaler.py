@@ -49,6 +49,9 @@ class Backend(Protocol):
     def upscale(self, lr: Array, *state: Array) -> Array:
         """lr (B, 3, h, w), state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
 
+    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+        """The same, and shares (B, N, s*h, s*w); only for models whose info says ``explains``."""
+
 
 class Upscaler:
     """uint8 in, uint8 out; references are encoded when they are set, not for every frame.
@@ -61,6 +64,8 @@ class Upscaler:
         Enlargement; side of the only input size [px], or None when the model takes any.
     references
         How many are set (0 at first).
+    explains
+        Whether ``explain`` works with this model.
     info
         Header of the weights: model, options, parameters, training, scores, version.
     """
@@ -72,6 +77,7 @@ class Upscaler:
         self.info = runner.info
         self.scale = int(runner.info["scale"])
         self.lr_size: int | None = runner.info["lr_size"]
+        self.explains = bool(runner.info.get("explains"))
         self.references = 0
         self._runner = runner
         self._pictures: list[Pixels] = []
@@ -114,6 +120,26 @@ class Upscaler:
                 state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
             results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
         return results
+
+    def explain(self, lr: Pixels) -> tuple[Pixels, Array]:
+        """Upscale one picture and say where its detail comes from.
+
+        Returns the result, and the share of every reference in each pixel of it as float32
+        (N, s*h, s*w); what is missing from a sum of 1 came from no reference.
+
+        Raises
+        ------
+        FsrstError
+            If the model cannot say it, or the picture is not of its size.
+        """
+        if not self.explains:
+            raise FsrstError(
+                f"{self.model} does not say where its detail comes from; use fsrst2 or fsrst2-small"
+            )
+        self._check_lr(lr, lr)
+        planes = to_planes(lr)[None]
+        sr, shares = self._runner.explain(planes, *self._state_for(*lr.shape[:2]))
+        return from_planes(sr[0]), np.array(shares[0, : self.references])
 
     def _state_for(self, height: int, width: int) -> tuple[Array, ...]:
         """The encoded references for inputs of ``height x width`` [px], kept until they change."""

@@ -1,0 +1,233 @@
+"""FSRST2: what it promises of sizes, references and shares, and that its search finds things."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from fsrst.data.degradation import degrade
+from fsrst.data.synthetic import draw_face
+from fsrst.errors import FsrstError
+from fsrst.image import resize_bicubic, to_planes
+from fsrst.models import build
+from fsrst.models.alignment import IDENTITY
+from fsrst.models.fsrst2 import FSRST2, block_values, search, shift_table
+
+SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
+
+
+def network(seed: int = 0, **options: Any) -> FSRST2:
+    """A tiny one, with something to say in every layer: some start as zeros."""
+    torch.manual_seed(seed)
+    model = FSRST2(**{**SMALL, **options}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+    return model
+
+
+def planes(*pictures: Any) -> Tensor:
+    return torch.from_numpy(np.stack([to_planes(picture) for picture in pictures]))
+
+
+def inputs(b: int = 2, n: int = 3, h: int = 9, w: int = 14, s: int = 4) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    lr = torch.rand(b, 3, h, w, generator=generator)
+    return lr, torch.rand(b, n, 3, s * h, s * w, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "macs"),
+    [("fsrst2", 972_677, 1.96e9), ("fsrst2-small", 457_573, 0.53e9)],
+)
+def test_size_and_cost(name: str, parameters: int, macs: float) -> None:
+    """At most the paper's FSRST and FSRST-small, of which a frame costs 1.96 and 0.53 GMAC."""
+    model = build(name)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        state = model.encode(torch.rand(1, 3, 3, 128, 128))
+        before = counter.get_total_flops()
+        model.upscale(torch.rand(1, 3, 32, 32), state)
+    assert (counter.get_total_flops() - before) / 2 < macs
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("n", [0, 1, 4])
+def test_any_size_and_number_of_references(scale: int, n: int) -> None:
+    lr, refs = inputs(n=n, s=scale)
+    sr = network(scale=scale)(lr, refs)
+    assert sr.shape == (2, 3, 9 * scale, 14 * scale)
+    assert sr.isfinite().all()
+
+
+def test_order_of_references_does_not_matter() -> None:
+    model = network()
+    lr, refs = inputs()
+    order = [2, 0, 1]
+    shares = model.upscale_explained(lr, model.encode(refs))[1]
+    sr, moved = model.upscale_explained(lr, model.encode(refs[:, order]))
+    assert torch.allclose(sr, model(lr, refs), atol=1e-5)
+    assert torch.allclose(moved, shares[:, order], atol=1e-5)
+
+
+def test_absent_references_have_no_part() -> None:
+    """None at all, places that are empty, and empty places beside a real one."""
+    model = network()
+    _, refs = inputs()
+    lr = torch.nn.functional.avg_pool2d(refs[:, 1], 4)  # the second reference fits
+    none = model(lr, refs[:, :0])
+    assert torch.allclose(model(lr, refs, torch.zeros(2, 3)), none, atol=1e-6)
+    present = torch.tensor([[0.0, 1, 0], [0, 1, 0]])
+    assert torch.allclose(model(lr, refs, present), model(lr, refs[:, 1:2]), atol=1e-5)
+    assert not torch.allclose(model(lr, refs, present), none, atol=1e-3)
+
+
+def test_sharing_a_reference_set() -> None:
+    model = network()
+    lr, refs = inputs(b=4)
+    shared = model(lr, refs[:2])
+    assert torch.allclose(shared, model(lr, refs[:2].repeat_interleave(2, 0)), atol=1e-5)
+
+
+def test_shares() -> None:
+    model = network()
+    lr, refs = inputs()
+    shares = model.upscale_explained(lr, model.encode(refs))[1]
+    assert shares.shape == (2, 3, 36, 56)
+    assert shares.min() >= 0
+    assert 0 < shares.sum(dim=1).max() < 1
+    assert model.upscale_explained(lr, model.encode(refs[:, :0]))[1].shape == (2, 0, 36, 56)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_block_values_are_pillows_reduction(scale: int) -> None:
+    face = draw_face(3, 0, 128)
+    values = block_values(planes(face), scale)[:, :, ::scale, ::scale]
+    pillow = planes(degrade(face, scale))
+    assert (values.clamp(0, 1) - pillow).abs().max() < 1.5 / 255  # Pillow rounds twice
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+@pytest.mark.parametrize("reach", [1, 2])
+def test_shifts_are_counted_as_the_search_makes_them(scale: int, reach: int) -> None:
+    table = shift_table(scale, reach, torch.zeros(1))
+    side = scale * (2 * reach + 1)
+    assert {tuple(row) for row in table.int().tolist()} == {
+        (x - side // 2, y - side // 2, 1) for y in range(side) for x in range(side)
+    }
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (3, -2), (-5, 4)])
+def test_search_finds_a_shift(dx: int, dy: int) -> None:
+    """The input is a reduction of what the reference shows dx, dy pixels further on."""
+    generator = np.random.default_rng(2)
+    whole = resize_bicubic(generator.integers(0, 256, (24, 24, 3), dtype=np.uint8), 192, 192)
+    ref, target = whole[16:144, 16:144], whole[16 + dy : 144 + dy, 16 + dx : 144 + dx]
+    theta = torch.tensor([IDENTITY]).view(1, 2, 3)
+    found = search(planes(degrade(target, 4)), block_values(planes(ref), 4), theta, 4, 1)
+    inner = found[0, :, 4:-4, 4:-4]
+    assert torch.allclose(
+        inner.median(dim=2).values.median(dim=1).values[0], torch.tensor(float(dx)), atol=0.1
+    )
+    assert (inner - torch.tensor([float(dx), float(dy)]).view(2, 1, 1)).abs().mean() < 0.25
+
+
+def test_untrained_it_already_follows_the_rule() -> None:
+    """Scores start from the costs: a reference that shows the target gives its detail at once."""
+    torch.manual_seed(0)
+    model = FSRST2(**SMALL).eval()
+    face = draw_face(5, 0, 128)
+    moved = np.roll(face, (2, -3), axis=(0, 1))
+    other = draw_face(9, 1, 128)
+    lr = planes(degrade(face, 4))
+
+    def error(*references: Any) -> float:
+        refs = planes(*references)[None] if references else torch.zeros(1, 0, 3, 128, 128)
+        return float((model(lr, refs) - planes(face))[:, :, 8:-8, 8:-8].square().mean())
+
+    with torch.no_grad():
+        alone = error()
+        assert error(moved) < 0.3 * alone  # 5 dB
+        assert error(other, moved) < 0.4 * alone
+        assert error(other) < 1.1 * alone
+
+
+def test_a_pose_that_does_not_help_is_not_used() -> None:
+    model = network()
+    assert model.alignment is not None
+    with torch.no_grad():
+        model.alignment.fc2.bias.fill_(1.0)  # always a large change
+    lr, _ = inputs(b=1, h=32, w=32)
+    thumbnails = lr[:, None]
+    assert torch.equal(model.pose(lr, thumbnails)[0].flatten(), torch.tensor(IDENTITY))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reach": 0},
+        {"reach": 2},
+        {"coarse": False},
+        {"none": False},
+        {"detail": False, "features": 3},
+        {"grey": True},
+        {"flow": False},
+    ],
+    ids=str,
+)
+def test_ablations(options: dict[str, Any]) -> None:
+    model = network(**options)
+    lr, refs = inputs()
+    assert model(lr, refs).isfinite().all()
+    assert {k: model.options[k] for k in options} == options
+    none = model(lr, refs, torch.zeros(2, 3))
+    assert torch.allclose(none, model(lr, refs[:, :0]), atol=1e-6)
+
+
+def test_without_the_none_choice_references_share_everything() -> None:
+    model = network(none=False)
+    lr, refs = inputs()
+    shares = model.upscale_explained(lr, model.encode(refs))[1]
+    assert torch.allclose(shares.sum(dim=1), torch.ones(2, 36, 56), atol=1e-5)
+
+
+def test_training_step_in_bfloat16() -> None:
+    """Finite also for flat, equal and missing references; every part learns."""
+    model = network().train()
+    lr, refs = inputs(b=4)
+    refs[0] = 0.5
+    refs[1] = refs[1, :1]
+    present = torch.tensor([[1.0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 1]])
+    hr = torch.rand(4, 3, 36, 56)
+    batch = {"lr": lr, "refs": refs, "present": present, "hr": hr}
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(batch)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_pose_loss_sees_the_pose_alone() -> None:
+    """The picture's error does not reach theta, the pose's does not reach the rest."""
+    model = network().train()
+    lr, refs = inputs()
+    batch = {"lr": lr, "refs": refs, "present": torch.ones(2, 3), "hr": torch.rand(2, 3, 36, 56)}
+    super(FSRST2, model).loss(batch).backward()
+    assert model.alignment is not None
+    assert all(parameter.grad is None for parameter in model.alignment.parameters())
+    model.zero_grad()
+    model.loss(batch).backward()
+    assert model.alignment.fc1.weight.grad is not None
+
+
+def test_wrong_options() -> None:
+    with pytest.raises(FsrstError, match="scales 2, 4 and 8, not 3"):
+        build("fsrst2", scale=3)
+    with pytest.raises(FsrstError, match="reach"):
+        build("fsrst2-small", reach=-1)
