@@ -1,10 +1,11 @@
 """A trained run becomes a shipped model: weights, graphs, scores, model card.
 
     python experiments/release.py runs/fsrst-photo fsrst-photo --data data/photo
+    python experiments/release.py runs/fsrst2 fsrst2 --data data/call --data data/photo --no-int8
 
 1. rounds the run's weights to float16 -> src/fsrst/weights/<name>.safetensors
-2. exports the two graphs and the int8 one (calibrated on the train split) beside it
-3. scores every backend and precision on the val split -> <results>/<name>[-bf16|-int8]/
+2. exports the two graphs and the int8 one (calibrated on the first set's train split) beside it
+3. scores every precision on the val splits -> <results>/<name>[-<data>][-bf16|-int8]/
 4. writes the scores into the headers, and docs/models/<name>.md
 """
 
@@ -37,29 +38,49 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder that `fsrst train` wrote")
     parser.add_argument("name", help="name of the shipped model")
     parser.add_argument(
-        "--data", type=Path, required=True, help="prepared data set with a val split"
+        "--data",
+        type=Path,
+        required=True,
+        action="append",
+        help="prepared data set with a val split; repeat for more",
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument("--no-int8", dest="int8", action="store_false")
     arguments = parser.parse_args()
-    release(arguments.run, arguments.name, load_manifest(arguments.data), arguments.results)
+    manifests = [load_manifest(root) for root in arguments.data]
+    release(arguments.run, arguments.name, manifests, arguments.results, int8=arguments.int8)
 
 
-def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
+def release(
+    run: Path, name: str, manifests: list[Manifest], results: Path, *, int8: bool = True
+) -> None:
     stem = WEIGHTS / name
     model, header = load_weights(run / "model.safetensors")
     header = without_places(header, name)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
-    ship(model, header, stem, manifest)
+    calibration = manifests[0] if int8 else None
+    ship(model, header, stem, calibration)
+    header["scores"] = [
+        measured(name, manifest, results, int8=int8, alone=len(manifests) == 1)
+        for manifest in manifests
+    ]
+    ship(model, header, stem, calibration)
+    write_text(CARDS / f"{name}.md", card(name, read_header(f"{stem}.safetensors"), manifests))
+    readme = ROOT / "README.md"
+    write_text(readme, with_scores(readme.read_text(encoding="utf-8")))
 
+
+def measured(
+    name: str, manifest: Manifest, results: Path, *, int8: bool, alone: bool
+) -> dict[str, Any]:
+    """Predict and score the val split of one set in every precision."""
+    place = name if alone else f"{name}-{manifest.name}"
+    sides = [("onnxruntime", "f32"), ("openvino", "bf16"), ("openvino", "int8")]
     summaries = {}
-    for backend, precision in (
-        ("onnxruntime", "f32"),
-        ("openvino", "bf16"),
-        ("openvino", "int8"),
-    ):
-        out = results / (name if precision == "f32" else f"{name}-{precision}")
+    for backend, precision in sides if int8 else sides[:2]:
+        out = results / (place if precision == "f32" else f"{place}-{precision}")
         upscaler = open_upscaler(name, backend, precision=precision)
         conditions = ("right", "none", "wrong") if precision == "f32" else ("right",)
         command = (
@@ -68,13 +89,14 @@ def release(run: Path, name: str, manifest: Manifest, results: Path) -> None:
         )
         predict(upscaler, manifest, "val", out, conditions=conditions, command=command)
         summaries[precision] = score(out, manifest, identity=precision == "f32")
-    strips(results / name, manifest, conditions=("right", "none"))
+    strips(results / place, manifest, conditions=("right", "none"))
+    return scores(summaries, manifest)
 
-    header["scores"] = scores(summaries, manifest)
-    ship(model, header, stem, manifest)
-    write_text(CARDS / f"{name}.md", card(name, read_header(f"{stem}.safetensors"), manifest))
-    readme = ROOT / "README.md"
-    write_text(readme, with_scores(readme.read_text(encoding="utf-8")))
+
+def sets_of_scores(header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The scores in a header: one set, or a list of them."""
+    found = header["scores"]
+    return found if isinstance(found, list) else [found]
 
 
 def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
@@ -88,10 +110,14 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     return {**header, "training": {**header["training"], "options": options}}
 
 
-def ship(model: ReferenceSR, header: dict[str, Any], stem: Path, manifest: Manifest) -> None:
+def ship(
+    model: ReferenceSR, header: dict[str, Any], stem: Path, calibration: Manifest | None
+) -> None:
     path = stem.with_name(f"{stem.name}.safetensors")
     save_weights(path, model, header, half=True)
-    arguments = ["export", str(path), "-o", str(stem), "--int8", "--data", str(manifest.root)]
+    arguments = ["export", str(path), "-o", str(stem)]
+    if calibration is not None:
+        arguments += ["--int8", "--data", str(calibration.root)]
     if run_command(arguments):
         raise SystemExit(2)
 
@@ -110,26 +136,70 @@ def scores(summaries: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
             )
     right = full["conditions"]["right"]["psnr_mean"]
     measured["loss_db"] = {
-        precision: round(right - summaries[precision]["conditions"]["right"]["psnr_mean"], 4)
-        for precision in ("bf16", "int8")
+        precision: round(right - summary["conditions"]["right"]["psnr_mean"], 4)
+        for precision, summary in summaries.items()
+        if precision != "f32"
     }
     return measured
 
 
-def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
+def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
     """Markdown: data, budget, seed, command, scores, limits, terms."""
-    options, found = header["training"]["options"], header["scores"]
-    counts = manifest.info["counts"]
+    options = header["training"]["options"]
+    beyond = header["model"].startswith("fsrst2")
     kind = "photographs" if name.endswith("photo") else "video calls"
-    columns = ("bicubic", "right", "none", "wrong")
+    use = "photographs and video calls, any size, 4x" if beyond else f"{kind}, 32x32 -> 128x128"
     lines = [
         f"# {name}",
         "",
-        f"{header['model']}, {header['parameters']:,} parameters, {kind}, 32x32 -> 128x128,"
+        f"{header['model']}, {header['parameters']:,} parameters, {use},"
         f" weights `{header['weights_hash']}`. Written by `experiments/release.py`.",
         "",
         "## Scores",
         "",
+    ]
+    for found, manifest in zip(sets_of_scores(header), manifests, strict=True):
+        lines += score_lines(found, manifest)
+    counts = [
+        f"{manifest.name} has {manifest.info['counts']['train']['samples']} targets of"
+        f" {manifest.info['counts']['train']['identities']} people"
+        for manifest in manifests
+    ]
+    lines += [
+        "## Training",
+        "",
+        f"- data: train splits of {passes(options['data'])}; {'; '.join(counts)}",
+        f"- {options['holdout_identities']} people of each set were held out to watch the run",
+        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
+        f" seed ({options['seed']})",
+        f"- started from: {started_from(header['training'])}",
+        f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU"
+        " is `configs/paper.yaml`",
+        f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
+        "- the checkpoint is the last one; nothing was chosen on the val split",
+        "",
+        "## Limits",
+        "",
+        f"- {'Inputs' if beyond else '32x32 inputs'} made by a bicubic reduction; other blurs,"
+        " noise and compression were not trained.",
+        "- Fine detail is an estimate. Do not identify people by it.",
+        "- The training pictures are mostly of adults in front of cameras: public figures, actors."
+        " Expect worse results for children, strong side views and covered faces.",
+        LIMITS_BEYOND if beyond else LIMITS_PAPER,
+        "",
+        "## Terms",
+        "",
+        "The code is Apache-2.0. The weights were trained on data for non-commercial research"
+        " (CelebA, LFW) and, all but the photo models, on public talking-head clips without stated"
+        " rights: use the weights for research.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
+    counts = manifest.info["counts"]
+    columns = ("bicubic", "right", "none", "wrong")
+    lines = [
         f"{manifest.name}, val split: {counts['val']['samples']} samples of"
         f" {counts['val']['identities']} people who are in no training set; three references.",
         "",
@@ -148,41 +218,11 @@ def card(name: str, header: dict[str, Any], manifest: Manifest) -> str:
             cells = [f"{found[measure][column]:.{digits}f}" for column in columns]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     loss = found["loss_db"]
-    lines += [
-        "",
-        f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references, int8"
-        f" {loss['int8']:.3f} dB (calibrated on {CALIBRATION_SAMPLES} training samples).",
-        "",
-        "## Training",
-        "",
-        f"- data: train splits of {passes(options['data'])}; {manifest.name} has"
-        f" {counts['train']['samples']} targets of {counts['train']['identities']} people",
-        f"- {options['holdout_identities']} people of each set were held out to watch the run",
-        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
-        f" seed ({options['seed']})",
-        f"- started from: {started_from(header['training'])}",
-        f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU"
-        " is `configs/paper.yaml`",
-        f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
-        "- the checkpoint is the last one; nothing was chosen on the val split",
-        "",
-        "## Limits",
-        "",
-        "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
-        " trained.",
-        "- Fine detail is an estimate. Do not identify people by it.",
-        "- The training pictures are mostly of adults in front of cameras: public figures, actors."
-        " Expect worse results for children, strong side views and covered faces.",
-        "- The network hardly uses its references (see the columns): the paper's design passes them"
-        " through three channels at low resolution.",
-        "",
-        "## Terms",
-        "",
-        "The code is Apache-2.0. The weights were trained on data for non-commercial research"
-        " (CelebA, LFW) and, the call models, on public talking-head clips without stated rights:"
-        " use the weights for research.",
-    ]
-    return "\n".join(lines) + "\n"
+    text = f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references"
+    if "int8" in loss:
+        text += f", int8 {loss['int8']:.3f} dB"
+        text += f" (calibrated on {CALIBRATION_SAMPLES} training samples)"
+    return [*lines, "", f"{text}.", ""]
 
 
 def passes(places: list[str]) -> str:
@@ -206,23 +246,30 @@ def with_scores(readme: str) -> str:
     ]
     for name in shipped_models():
         header = open_upscaler(name, "onnxruntime").info
-        psnr = header["scores"]["psnr_mean"]
-        cells = " | ".join(f"{psnr[c]:.2f}" for c in ("bicubic", "right", "none", "wrong"))
         link = f"[{name}](docs/models/{name}.md)"
-        lines.append(
-            f"| {link} | {header['parameters']:,} | {header['scores']['data']} | {cells} |"
-        )
+        for found in sets_of_scores(header):
+            psnr = found["psnr_mean"]
+            cells = " | ".join(f"{psnr[c]:.2f}" for c in ("bicubic", "right", "none", "wrong"))
+            lines.append(f"| {link} | {header['parameters']:,} | {found['data']} | {cells} |")
     before, rest = readme.split(OPEN_MARK)
     after = rest.split(CLOSE_MARK)[1]
     return f"{before}{OPEN_MARK}\n" + "\n".join(lines) + f"\n{CLOSE_MARK}{after}"
 
 
+LIMITS_BEYOND = (
+    "- References help where they show the pose and light of the input, as in a call. Of"
+    " photographs of other days the network uses little (see the columns)."
+)
+LIMITS_PAPER = (
+    "- The network hardly uses its references (see the columns): the paper's design passes them"
+    " through three channels at low resolution."
+)
 OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
 RECIPE = ("learning_rate", "schedule", "ema", "clip_norm", "precision", "augmentation")
 
 
 def config_of(name: str) -> str:
-    return "cpu-" + name.removeprefix("fsrst-")
+    return f"cpu-{name}" if name.startswith("fsrst2") else "cpu-" + name.removeprefix("fsrst-")
 
 
 if __name__ == "__main__":

@@ -146,11 +146,13 @@ def _version_of(package: str) -> str | None:
 
 
 def _scores(header: dict[str, Any]) -> str:
-    psnr = (header.get("scores") or {}).get("psnr_mean", {})
-    if not psnr:
-        return "not scored"
-    values = "/".join(f"{psnr[name]:.2f}" if name in psnr else "-" for name in CONDITIONS)
-    return f"{values} on {header['scores'].get('data', 'unnamed data')}"
+    found = header.get("scores") or []
+    lines = []
+    for scores in found if isinstance(found, list) else [found]:  # one data set, or several
+        psnr = scores.get("psnr_mean", {})
+        values = "/".join(f"{psnr[name]:.2f}" if name in psnr else "-" for name in CONDITIONS)
+        lines.append(f"{values} on {scores.get('data', 'unnamed data')}")
+    return "; ".join(lines) or "not scored"
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fsrst.errors import FsrstError
 from fsrst.models.baselines import BASELINES
+from fsrst.models.baselines.mrefsr import BASELINES_TEXTURE
 from fsrst.models.fsrst import FSRST
 from fsrst.models.fsrst2 import FSRST2
 from fsrst.models.interface import ReferenceSR, State
@@ -19,6 +20,7 @@ MODELS: dict[str, Callable[..., ReferenceSR]] = {
     "fsrst2": partial(FSRST2, name="fsrst2", width=48, blocks=10, head_width=32),
     "fsrst2-small": partial(FSRST2, name="fsrst2-small", width=32, blocks=6, head_width=16),
     **BASELINES,
+    **BASELINES_TEXTURE,
 }
 
 

@@ -127,14 +127,15 @@ def _trace(model: "ReferenceSR") -> "dict[str, onnx.ModelProto]":
     batch, count = torch.export.Dim("batch"), torch.export.Dim("references")
     side = {}  # axis -> free length of the input; the references' is s times that
     if model.lr_size is None:
-        side = {-2: torch.export.Dim("height", min=2), -1: torch.export.Dim("width", min=2)}
+        side = {-2: torch.export.Dim("height", min=4), -1: torch.export.Dim("width", min=4)}
 
     def free(tensor: Tensor, *, references: bool = False) -> dict[int, Any]:
         found = {0: batch, 1: count} if references else {0: batch}
         for axis, dim in side.items() if tensor.ndim >= 4 else ():
             length = h if axis == -2 else w
-            if tensor.shape[axis] in (length, s * length):  # others have a fixed size
-                found[tensor.ndim + axis] = dim if tensor.shape[axis] == length else s * dim
+            times = tensor.shape[axis] // length
+            if tensor.shape[axis] == times * length:  # others have a fixed size
+                found[tensor.ndim + axis] = dim if times == 1 else times * dim
         return found
 
     refs, present = torch.rand(2, 3, 3, s * h, s * w), torch.ones(2, 3)

@@ -5,6 +5,7 @@ References are encoded in float32 whatever the precision: that is done once per 
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from fsrst.errors import FsrstError
 Array = NDArray[np.float32]
 
 METADATA_KEY = "fsrst"
-MAX_FIXED = 4  # graphs compiled for one number of references, 10 to 20 MB each
+MAX_FIXED = 4  # graphs compiled for one size and number of references, 10 to 20 MB each
+FRAMES_BEFORE_FIXED = 8  # of a size, until a model that takes any gets a graph for that size alone
 
 
 class OpenVinoBackend:
@@ -54,7 +56,8 @@ class OpenVinoBackend:
         self._encode: Any = None
         self._upscale: Any = None  # takes any shape
         self._explain: Any = None
-        self._fixed: dict[tuple[int, ...], Any] = {}  # shape of state_0 -> made for it alone
+        self._fixed: dict[tuple[int, ...], Any] = {}  # shapes -> made for them alone
+        self._seen: Counter[tuple[int, ...]] = Counter()
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
@@ -93,14 +96,16 @@ class OpenVinoBackend:
     def _request_for(self, lr: Array, state: tuple[Array, ...]) -> Any:
         """Single frames of a fixed size get a graph compiled for their number of references.
 
-        Fixed shapes save 0.1 to 0.3 ms of shape arithmetic per frame. Compiling takes 0.1 s, so
-        batches, inputs of any size and a fifth number of references share the graph for all shapes.
+        Fixed shapes save shape arithmetic in every frame, but compiling takes 0.1 to 1 s, so
+        batches, single pictures of any size and a fifth kind share the graph for all shapes.
         """
-        shape = state[0].shape
+        shape = lr.shape + state[0].shape
         if shape in self._fixed:
             return self._fixed[shape]
+        self._seen[shape] += 1
+        often = self.info["lr_size"] is not None or self._seen[shape] > FRAMES_BEFORE_FIXED
         precision = "bf16" if self.precision == "bf16" else "f32"
-        if len(lr) == 1 and self.info["lr_size"] is not None and len(self._fixed) < MAX_FIXED:
+        if len(lr) == 1 and often and len(self._fixed) < MAX_FIXED:
             model = self._frames(precision)
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})

@@ -28,6 +28,7 @@ PRECISIONS = {
 }
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
+MIN_SIDE, MAX_PIXELS = 8, 512 * 512  # input [px] of models that take any size: about 5 GB at most
 MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
 
 Array = NDArray[np.float32]
@@ -162,6 +163,11 @@ class Upscaler:
             raise FsrstError(
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
                 " crop it to the head, or let --resize do it"
+            )
+        if min(height, width) < MIN_SIDE or height * width > MAX_PIXELS:
+            raise FsrstError(
+                f"the input is {width}x{height}; {self.model} enlarges faces from"
+                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_PIXELS:,} pixels: cut out the head, or reduce it"
             )
         if picture.shape != first.shape:
             raise FsrstError(

@@ -1,0 +1,116 @@
+"""Speed and memory of FSRST2 against the size of the input and the number of references.
+
+    python benchmarks/sizes.py --output benchmarks/results/sizes.json
+
+References are encoded before. Times are of the frame graph alone, float32 in and out, random
+pictures: the time does not depend on what they show. Memory is the peak of a process of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measure import finish, origin, take_turns, target
+from numpy.typing import NDArray
+
+from fsrst.runtime.upscaler import WEIGHTS, open_upscaler, physical_cores
+
+MODELS = ("fsrst2", "fsrst2-small")
+SIDES = (32, 64, 128)
+COUNTS = (1, 3, 5)
+PRECISIONS = ("bf16", "f32")
+FRAMES_PER_S = {("fsrst2", 32): 60, ("fsrst2-small", 32): 200, ("fsrst2", 128): 10}
+FRAMES_PER_S[("fsrst2-small", 128)] = 25
+MEMORY_SIDES = (128, 256)
+MEMORY = """
+import resource, sys
+import numpy as np
+from fsrst.runtime.upscaler import open_upscaler
+model, side, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+upscaler = open_upscaler(model, "openvino", precision=precision)
+picture = np.zeros((side, side, 3), np.uint8)
+upscaler.set_references([np.zeros((4 * side, 4 * side, 3), np.uint8)] * 3)
+upscaler(picture)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--threads", type=int, default=physical_cores())
+    parser.add_argument("--smoke", action="store_true", help="one round, small sizes")
+    arguments = parser.parse_args()
+    sides, counts = (SIDES[:2], COUNTS[:1]) if arguments.smoke else (SIDES, COUNTS)
+    result: dict[str, Any] = {**origin(arguments.threads, arguments.smoke), "frames": {}}
+    for side in sides:
+        for count in counts:
+            runs = {}
+            for model in MODELS:
+                for precision in PRECISIONS:
+                    runs[f"{model} {precision}"] = frame(
+                        model, precision, side, count, arguments.threads
+                    )
+            calls = 2 if arguments.smoke else max(3, 3 * 1024 // side**2 * 10)
+            times = take_turns(runs, rounds=1 if arguments.smoke else 4, calls=calls, warm_up=10)
+            result["frames"][f"{side}x{count}"] = times
+            print(side, count, {k: v["median_ms"] for k, v in times.items()}, flush=True)
+    result["peak_memory_gb"] = {
+        f"{model} {precision} {side}": peak_memory(model, side, precision)
+        for side in (() if arguments.smoke else MEMORY_SIDES)
+        for model in MODELS
+        for precision in PRECISIONS
+    }
+    result["targets"] = targets(result)
+    return finish(result, arguments.output)
+
+
+def frame(model: str, precision: str, side: int, count: int, threads: int) -> Any:
+    """A call that computes one frame of ``side`` px with ``count`` references."""
+    upscaler = open_upscaler(model, "openvino", precision=precision, threads=threads)
+    generator = np.random.default_rng(13)
+
+    def random(*shape: int) -> NDArray[np.float32]:
+        return generator.random(shape, dtype=np.float32)
+
+    runner = upscaler._runner
+    s = upscaler.scale
+    lr = random(1, 3, side, side)
+    state = runner.encode(
+        random(1, count, 3, s * side, s * side), np.ones((1, count), dtype=np.float32)
+    )
+    return lambda: runner.upscale(lr, *state)
+
+
+def peak_memory(model: str, side: int, precision: str) -> float:
+    """Largest resident memory [GB] of a process that makes one frame with three references."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, model, str(side), precision],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return round(float(done.stdout), 3)
+
+
+def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
+    lines = []
+    for (model, side), bound in FRAMES_PER_S.items():
+        times = result["frames"].get(f"{side}x3")
+        if times:
+            rate = 1000 / times[f"{model} bf16"]["median_ms"]
+            what = f"{model}, {side} -> {4 * side}, bf16, 3 references [frames/s]"
+            lines.append(target(what, rate, bound))
+    for name, peak in result["peak_memory_gb"].items():
+        lines.append(target(f"peak memory, {name} px [GB]", peak, 2, at_most=True))
+    return lines
+
+
+if __name__ == "__main__":
+    if not (WEIGHTS / "fsrst2.upscale.onnx").is_file():
+        sys.exit(json.dumps({"error": "fsrst2 is not shipped with this copy"}))
+    sys.exit(main())
