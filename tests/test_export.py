@@ -2,17 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fsrst.data.degradation import degrade
+from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
+from fsrst.image import to_planes
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
 
 from fsrst.models import ReferenceSR, build  # noqa: E402
+from fsrst.models.fsrst2 import FSRST2  # noqa: E402
 from fsrst.runtime import export as export_module  # noqa: E402
 from fsrst.runtime.export import METADATA_KEY, cubic_kernel, export  # noqa: E402
 from fsrst.runtime.onnx_backend import OnnxBackend  # noqa: E402
@@ -248,3 +253,65 @@ def test_int8_wants_samples_of_the_right_size(stem: Path) -> None:
         quantize_int8(stem, [])
     with pytest.raises(FsrstError, match="48x40"):
         quantize_int8(stem, [(np.zeros((40, 48, 3), np.uint8), [])])
+
+
+@pytest.fixture(scope="module")
+def any_size(tmp_path_factory: pytest.TempPathFactory) -> tuple[FSRST2, Path]:
+    """A tiny FSRST2 with something to say, exported."""
+    torch.manual_seed(3)
+    model = FSRST2(name="fsrst2-small", width=8, blocks=1, head_width=4).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.any():
+                parameter.normal_(std=0.05)
+            parameter.copy_(parameter.half().float())
+    stem = tmp_path_factory.mktemp("any") / "any"
+    export(model, {}, stem)
+    return model, stem
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    ("batch", "count", "height", "width"), [(1, 1, 8, 8), (1, 3, 33, 17), (2, 2, 12, 40)]
+)
+def test_any_size_any_number(
+    any_size: tuple[FSRST2, Path], backend: str, batch: int, count: int, height: int, width: int
+) -> None:
+    """Sizes that were not traced, not square, not multiples of anything."""
+    model, stem = any_size
+    if backend == "onnxruntime":
+        runner: Any = OnnxBackend(stem, threads=1)
+    else:
+        pytest.importorskip("openvino")
+        from fsrst.runtime.openvino_backend import OpenVinoBackend
+
+        runner = OpenVinoBackend(stem, precision="f32", threads=1)
+    generator = torch.Generator().manual_seed(5)
+    refs = torch.rand(batch, count, 3, 4 * height, 4 * width, generator=generator)
+    lr = torch.nn.functional.avg_pool2d(refs[:, 0], 4)
+    with torch.no_grad():
+        sr, shares = model.upscale_explained(lr, model.encode(refs))
+    state = runner.encode(refs.numpy(), np.ones((batch, count), np.float32))
+    assert np.abs(runner.upscale(lr.numpy(), *state) - sr.numpy()).max() < 1e-3
+    found, parts = runner.explain(lr.numpy(), *state)
+    assert np.abs(found - sr.numpy()).max() < 1e-3
+    assert np.abs(parts - shares.numpy()).max() < 5e-3
+
+
+def test_bfloat16_samples_where_float32_does(any_size: tuple[FSRST2, Path]) -> None:
+    """At 40 px a bfloat16 place would be half a pixel off, and sharp detail with it."""
+    pytest.importorskip("openvino")
+    from fsrst.runtime.openvino_backend import OpenVinoBackend
+
+    model, stem = any_size
+    face = draw_face(4, 0, 320)
+    refs = torch.from_numpy(to_planes(face))[None, None]
+    lr = torch.from_numpy(to_planes(degrade(face, 4)))[None]
+    errors = {}
+    for precision in ("f32", "bf16"):
+        runner = OpenVinoBackend(stem, precision=precision, threads=1)
+        state = runner.encode(refs.numpy(), np.ones((1, 1), np.float32))
+        errors[precision] = float(
+            np.square(runner.upscale(lr.numpy(), *state) - refs[0].numpy()).mean()
+        )
+    assert errors["bf16"] < 1.1 * errors["f32"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fsrst.image import Pixels
     from fsrst.runtime.upscaler import Upscaler
 
-DEFAULT_MODEL = "fsrst-photo"
+DEFAULT_MODEL = "fsrst2"
 
 Model = Annotated[
     str,
@@ -72,8 +72,8 @@ def upscale(
 ) -> None:
     """Upscale a small face with the help of other pictures of the same person.
 
-    References may have any size: the largest centred square is cut out and resized, so give heads,
-    not whole scenes. Without references the model works on its own.
+    References may have any size: the largest centred part of the output's aspect is cut out and
+    resized, so give heads, not whole scenes. Without references the model works on its own.
     """
     jobs = _jobs(source, output)
     reference_paths = _references(ref or [], refs_dir)

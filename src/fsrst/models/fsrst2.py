@@ -176,9 +176,8 @@ class FSRST2(ReferenceSR):
         """Detail (M, 3, H, W) brought to the input by shifts (M, 2, h, w): (M, 3*s*s, h, w)."""
         s, (h, w) = self.scale, shift.shape[-2:]
         with full_precision(shift):
-            dense = F.interpolate(shift, scale_factor=s, mode="bilinear", align_corners=False)
-            moved = sample(detail, positions(dense, theta, (s * h, s * w), 1))
-        return F.pixel_unshuffle(moved, s)
+            place = positions(interpolated(shift, s), theta, (s * h, s * w), s, pixel_centres(s))
+            return by_phase(sample(detail, place), s).view(-1, 3 * s * s, h, w)
 
     @torch.no_grad()
     def correspond(self, lr: Tensor, blurred: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,8 +193,8 @@ class FSRST2(ReferenceSR):
             shift = search(each_lr, blurred, theta, s, self.reach)  # (B*N, 2, h, w) [output px]
         else:
             shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
-        block = positions(shift, theta, (s * h, s * w), s)
-        misfit = (each_lr - sample(blurred, block_index(block, blurred, s))) * CONTRAST
+        place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
+        misfit = (each_lr - sample(blurred, block_index(place, blurred, s))) * CONTRAST
         cost = window(misfit.square().sum(dim=1, keepdim=True)).sqrt()
         rough = (shift - window(shift)).abs() / s
         return shift, torch.cat((misfit, cost, rough), dim=1)
@@ -262,15 +261,16 @@ class CoarseTransformer(nn.Module):
             nn.Conv2d(32, 32, 3, padding=1),
             nn.ReLU(),
         )
-        self.fc1 = nn.Linear(32 * (POSE_SIDE // 4) ** 2, 64)
-        self.fc2 = nn.Linear(64, 6)
+        # fully connected layers as convolutions, which OpenVINO computes ten times faster here
+        self.fc1 = nn.Conv2d(32, 64, POSE_SIDE // 4)
+        self.fc2 = nn.Conv2d(64, 6, 1)
         nn.init.zeros_(self.fc2.weight)
-        nn.init.zeros_(self.fc2.bias)
+        nn.init.zeros_(self.fc2.bias)  # type: ignore[arg-type]
 
     def forward(self, lr: Tensor, ref: Tensor) -> Tensor:
         with full_precision(lr):
             x = self.convolutions(torch.cat((lr, ref), dim=1).float() - 0.5)
-            change = torch.tanh(self.fc2(torch.relu(self.fc1(x.flatten(1)))))
+            change = torch.tanh(self.fc2(torch.relu(self.fc1(x))).flatten(1))
             theta: Tensor = change * POSE_LIMIT + change.new_tensor(IDENTITY)
         return theta.view(-1, 2, 3)
 
@@ -302,11 +302,12 @@ def search(lr: Tensor, blurred: Tensor, theta: Tensor, scale: int, reach: int) -
     """
     m, _, h, w = lr.shape
     side = scale * (2 * reach + 1)  # shifts each way
-    first = -(side // 2)
-    zero = lr.new_zeros(m, 2, scale * h + side, scale * w + side)
-    place = positions(zero, theta, (scale * h, scale * w), scale, step=1, first=first)
-    seen = sample(blurred, block_index(place, blurred, scale))
-    phases = F.pixel_unshuffle(seen, scale).view(m, 3, scale**2, h + 2 * reach + 1, -1)
+    # every block that begins from side // 2 pixels before the picture to as many behind it
+    starts = tuple(phase - side // 2 + scale / 2 for phase in range(scale))
+    still = lr.new_zeros(m, 2, scale, scale, h + 2 * reach + 1, w + 2 * reach + 1)
+    place = positions(still, theta, (scale * h, scale * w), scale, starts)
+    # (M, 3, s*s, h + 2 reach + 1, w + 2 reach + 1)
+    phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
     costs = [
         (phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).square().sum(dim=1)
         for y in range(2 * reach + 1)
@@ -332,35 +333,54 @@ def shift_table(scale: int, reach: int, like: Tensor) -> Tensor:
     return torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()), dim=1).to(like)
 
 
-def positions(
-    shift: Tensor,
-    theta: Tensor,
-    size: tuple[int, int],
-    block: int,
-    step: int | None = None,
-    first: int = 0,
-) -> Tensor:
-    """Where theta sends the shifted centres of blocks of the output: (M, h, w, 2) in [-1, 1].
+def pixel_centres(scale: int) -> tuple[float, ...]:
+    """Centres of the pixels of a block, from its edge [output px]."""
+    return tuple(phase + 0.5 for phase in range(scale))
 
-    ``shift`` (M, 2, h, w) [output px], x first; block k begins at pixel ``first + k * step`` and is
-    ``block`` pixels wide (``step`` defaults to it); ``size`` is the output's height and width.
+
+def interpolated(shift: Tensor, scale: int) -> Tensor:
+    """(M, 2, h, w), one shift per block -> (M, 2, s, s, h, w), one per pixel of each: bilinear."""
+    m, _, h, w = shift.shape
+    line = shift.new_zeros(scale, 3)  # weights of the block before, itself and the one behind
+    for row, centre in enumerate(pixel_centres(scale)):
+        part = centre / scale - 0.5
+        line[row] = line.new_tensor([max(0.0, -part), 1 - abs(part), max(0.0, part)])
+    kernel = torch.einsum("iy,jx->ijyx", line, line).reshape(scale**2, 1, 3, 3)
+    padded = F.pad(shift, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, kernel.repeat(2, 1, 1, 1), groups=2).view(m, 2, scale, scale, h, w)
+
+
+def positions(
+    shift: Tensor, theta: Tensor, size: tuple[int, int], scale: int, centres: tuple[float, ...]
+) -> Tensor:
+    """Where theta sends shifted points of the output: (M, h*P*P, w, 2) in [-1, 1], x first.
+
+    ``shift`` (M, 2, P, P, h, w) [output px] belongs to the points at ``k * scale + centres[p]`` of
+    both axes, an output of ``size`` (height, width). The points of a line of blocks lie together,
+    for they are near each other in the picture; ``by_phase`` orders what is sampled there.
     """
     height, width = size
-    step = step or block
-    centres = [
-        torch.arange(n, device=shift.device, dtype=torch.float32) * step + (first + block / 2)
-        for n in shift.shape[-2:]
-    ]
-    x = (shift[:, 0] + centres[1]) * (2 / width) - 1
-    y = (shift[:, 1] + centres[0][:, None]) * (2 / height) - 1
-    a, b, c, d, e, f = (t.view(-1, 1, 1) for t in theta.flatten(1).unbind(1))
-    return torch.stack((a * x + b * y + c, d * x + e * y + f), dim=-1)
+    h, w = shift.shape[-2:]
+    phase = shift.new_tensor(centres)
+    y = torch.arange(h, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
+    x = torch.arange(w, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
+    y = (shift[:, 1] + y[:, None, :, None]) * (2 / height) - 1
+    x = (shift[:, 0] + x[:, None, :]) * (2 / width) - 1
+    a, b, c, d, e, f = (t.view(-1, 1, 1, 1, 1) for t in theta.flatten(1).unbind(1))
+    planes = torch.stack((a * x + b * y + c, d * x + e * y + f), dim=1)  # (M, 2, P, P, h, w)
+    return planes.permute(0, 4, 2, 3, 5, 1).reshape(-1, h * len(centres) ** 2, w, 2)
+
+
+def by_phase(sampled: Tensor, scale: int) -> Tensor:
+    """(M, C, h*s*s, w) as sampled at ``positions`` -> (M, C, s*s, h, w), as if unshuffled."""
+    m, c, lines, w = sampled.shape
+    return sampled.view(m, c, lines // scale**2, scale**2, w).transpose(2, 3).contiguous()
 
 
 def lay(thumbnails: Tensor, theta: Tensor) -> Tensor:
     """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) lays them over the input's (eq. 3)."""
-    still = torch.zeros_like(thumbnails[:, :2])
-    return sample(thumbnails, positions(still, theta, (POSE_SIDE, POSE_SIDE), 1))
+    still = torch.zeros_like(thumbnails[:, :2])[:, :, None, None]
+    return sample(thumbnails, positions(still, theta, (POSE_SIDE, POSE_SIDE), 1, (0.5,)))
 
 
 def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:

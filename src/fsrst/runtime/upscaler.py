@@ -1,6 +1,6 @@
 """The run-time: open a model once, set references once, upscale every frame.
 
-    upscaler = open_upscaler("fsrst-photo")
+    upscaler = open_upscaler("fsrst2")
     upscaler.set_references([read_image("a.jpg"), read_image("b.jpg")])
     sharp = upscaler(read_image("small.png"))
 
@@ -193,7 +193,7 @@ def _check_picture(picture: Pixels, what: str) -> None:
 
 
 def open_upscaler(
-    model: str | Path = "fsrst-photo",
+    model: str | Path = "fsrst2",
     backend: str = "auto",
     *,
     precision: str | None = None,

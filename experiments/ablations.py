@@ -1,0 +1,397 @@
+"""What each part of FSRST2-small is worth: a run for every part taken away, same seed and samples.
+
+    python experiments/ablations.py --data data/call data/photo \\
+        --train-data data/call data/call data/call data/call256 data/photo --results results
+    python experiments/ablations.py --smoke
+
+The recipe is that of configs/cpu-fsrst2-small.yaml. Its length is what ``--minutes`` of the whole
+network give on ``--threads``: the rate is measured once and kept in the first run's folder, or
+``--samples`` says it. An interrupted call goes on where it was; ``--variants`` lets several
+processes share the work (give them ``--samples``), and a last call with all of them only collects.
+
+Scores come from ``fsrst.evaluate``: right, no and wrong references, and 1, 2, 3 and 5 right ones
+where every sample of a set lists so many. Written: ablations.json, ablations.md, ablations.png.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from budget import FAILURE, LENGTHS, plan, shown, sized, spent
+from curves import Curve, beside, chart, column, save, smoothed, table
+from protocol import command_of, finished
+
+from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.data.synthetic import write_synthetic
+from fsrst.errors import FsrstError
+from fsrst.evaluate.predict import predict
+from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
+from fsrst.files import write_json, write_text
+from fsrst.models.weights import read_header
+from fsrst.options import TrainOptions
+from fsrst.runtime.upscaler import open_upscaler
+from fsrst.train import METRICS, WEIGHTS, Progress, train
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from measure import origin
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "configs/cpu-fsrst2-small.yaml"
+NAME = "ablations"
+FULL = "full"
+COUNTS = (1, 2, 3, 5)  # references
+SCORED = 3  # references under right, none and wrong
+RIGHT, NONE, WRONG = CONDITIONS = ("right", "none", "wrong")
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model_options
+    FULL: ("as it is", {}),
+    "no-search": ("without the search (`reach: 0`)", {"reach": 0}),
+    "no-coarse": ("without the coarse transformer (`coarse: false`)", {"coarse": False}),
+    "no-none": ("without the choice of no reference (`none: false`)", {"none": False}),
+    "no-detail": (
+        "no detail, features of 3 channels (`detail: false, features: 3`)",
+        {"detail": False, "features": 3},
+    ),
+    "features-3": ("features of 3 channels (`features: 3`)", {"features": 3}),
+    "grey": ("grey references (`grey: true`)", {"grey": True}),
+    "no-flow": ("without the flow (`flow: false`)", {"flow": False}),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    arguments = parsed(argv)
+    command = command_of([f"{NAME}.py", *argv])
+    if not arguments.smoke:
+        run(arguments, command)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.results = arguments.results or Path(folder)
+        data = arguments.results / "drawn"
+        write_synthetic(data, identities=5, views=6, size=64, splits={"train": 3, "val": 2})
+        arguments.data, arguments.train_data, arguments.samples = [data], None, 8
+        run(arguments, command)
+
+
+def parsed(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, nargs="+", action="extend", help="sets to score (val)")
+    parser.add_argument("--train-data", type=Path, nargs="+", action="extend", help="else --data")
+    parser.add_argument("--results", type=Path, help="folder of runs, scores and tables")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--minutes", type=float, default=15, help="training of the whole network")
+    parser.add_argument("--samples", type=int, help="length of every run, instead of --minutes")
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--identity", action="store_true", help="also the identity distance (dlib)")
+    parser.add_argument("--smoke", action="store_true", help="drawn faces, two steps a variant")
+    arguments = parser.parse_args(argv)
+    if not arguments.smoke and not (arguments.data and arguments.results):
+        parser.error("--data and --results are needed (or --smoke)")
+    return arguments
+
+
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Train, score and write what is missing; the result as in ablations.json."""
+    results, runs = arguments.results, arguments.results / "runs" / NAME
+    trained_on = [load_manifest(root) for root in arguments.train_data or arguments.data]
+    scored_on = [load_manifest(root) for root in arguments.data]
+    settings = settings_of(CONFIG, trained_on, arguments.seed, arguments.threads)
+    if arguments.smoke:
+        settings |= {"batch_size": 4, "holdout_identities": 1}
+    budget = budget_of(settings, runs / FULL, arguments.minutes, arguments.samples)
+    result: dict[str, Any] = {
+        **origin(arguments.threads, arguments.smoke),
+        "experiment": NAME,
+        "command": command,
+        "seed": arguments.seed,
+        "budget": budget,
+        "train_data": [about(manifest) for manifest in trained_on],
+        "data": [about(manifest) for manifest in scored_on],
+        "counts": {manifest.name: counts_of(manifest) for manifest in scored_on},
+        "variants": {},
+    }
+    for name in arguments.variants:
+        what, model_options = VARIANTS[name]
+        changed = settings | {"model_options": model_options}
+        options = sized(changed, runs / name, budget["samples"])
+        variant: dict[str, Any] = {"what": what, "recipe": recipe_of(options)}
+        result["variants"][name] = variant
+        weights = runs / name / WEIGHTS
+        failure = trained(options)
+        variant["loss"] = column(runs / name / METRICS, "loss")
+        if failure is not None:
+            variant["failed"] = failure
+            continue
+        header = read_header(weights)
+        variant |= {key: header[key] for key in ("parameters", "weights_hash")}
+        variant["training"] = spent(runs / name)
+        variant["data"] = {
+            manifest.name: scores_of(
+                name, weights, manifest, results / NAME / name, command, arguments
+            )
+            for manifest in scored_on
+        }
+    compare(result["variants"], results / NAME)
+    write_json(results / f"{NAME}.json", result)
+    write_text(results / f"{NAME}.md", markdown(result))
+    save(results / f"{NAME}.png", figure(result))
+    print(f"written: {results / NAME}.json, .md, .png", flush=True)
+    return result
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def settings_of(
+    config: Path, manifests: Sequence[Manifest], seed: int, threads: int, **changes: Any
+) -> dict[str, Any]:
+    """A config as settings of ``budget.sized``: everything but its length and its folder."""
+    data = [str(manifest.root.resolve()) for manifest in manifests]
+    options = TrainOptions.from_yaml(config, {"data": data, "seed": seed, **changes})
+    return {**options.model_dump(mode="json", exclude=set(LENGTHS)), "threads": threads}
+
+
+def budget_of(
+    settings: dict[str, Any], out: Path, minutes: float, samples: int | None
+) -> dict[str, Any]:
+    """How many samples a run has, and why: as asked, or what ``minutes`` give in ``out``.
+
+    Raises
+    ------
+    FsrstError
+        If ``out`` was begun with other settings or minutes.
+    """
+    if samples is None:
+        planned = plan(out, settings, minutes, smoke=False)
+        found = {key: planned[key] for key in ("samples", "measured_samples_per_s")}
+        return {"minutes": minutes, **found}
+    batch = settings["batch_size"]
+    whole = max(1, round(samples / batch)) * batch
+    return {"minutes": None, "samples": whole, "measured_samples_per_s": None}
+
+
+def trained(
+    options: TrainOptions, watch: Callable[[Progress], Progress] = lambda progress: progress
+) -> str | None:
+    """Train, or go on with, or keep, the run of ``options``; why it diverged, or None.
+
+    ``watch`` may wrap the progress that is shown.
+    """
+    out = Path(options.out)
+    failure = out / FAILURE
+    if failure.is_file():
+        return str(json.loads(failure.read_text(encoding="utf-8"))["what"])
+    try:
+        train(options, resume=True, progress=watch(shown(out.name, options.samples)))
+    except FsrstError as error:
+        if not str(error).startswith(("the loss is", "the gradient norm is")):
+            raise
+        what = str(error).partition(";")[0]
+        write_json(failure, {"what": what})
+        print(f"{out.name}: {what}", flush=True)
+        return what
+    return None
+
+
+def recipe_of(options: TrainOptions) -> dict[str, Any]:
+    """The options of a run without the folders of one machine."""
+    kept = options.model_dump(mode="json", exclude={"out"})
+    return {**kept, "data": [f"data/{Path(place).name}" for place in options.data]}
+
+
+def about(manifest: Manifest) -> dict[str, Any]:
+    return {"name": manifest.name, "hash": manifest.hash, "counts": manifest.info["counts"]}
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def counts_of(manifest: Manifest) -> list[int]:
+    """Those of COUNTS for which every sample of the val split lists enough references."""
+    fewest = min(len(sample.references) for sample in manifest.split("val"))
+    return [count for count in COUNTS if count <= fewest or count == SCORED]
+
+
+def scores_of(
+    label: str,
+    weights: Path,
+    manifest: Manifest,
+    out: Path,
+    command: str,
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Number of references -> summary of the val split; 3 also without and with wrong ones."""
+    return {
+        str(count): evaluated(
+            label,
+            weights,
+            manifest,
+            out / f"{manifest.name}-{count}",
+            n_references=count,
+            conditions=CONDITIONS if count == SCORED else (RIGHT,),
+            command=command,
+            identity=arguments.identity,
+            threads=arguments.threads,
+        )
+        for count in counts_of(manifest)
+    }
+
+
+def evaluated(
+    label: str,
+    weights: str | Path,
+    manifest: Manifest,
+    out: Path,
+    *,
+    n_references: int = 3,
+    conditions: Sequence[str] = CONDITIONS,
+    command: str | None = None,
+    identity: bool = False,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Predict and score the val split in ``out``, or read what an earlier call found there.
+
+    ``label`` names the network in the summary, which is returned without the folder of the data.
+    """
+    upscaler = open_upscaler(weights, "torch", threads=threads)
+    upscaler.model = label
+    path = out / SUMMARY
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if summary is None or not (
+        summary["weights_hash"] == upscaler.info["weights_hash"]
+        and summary["n_references"] == n_references
+        and summary["data"]["hash"] == manifest.hash
+        and set(conditions) <= set(summary["conditions"])
+        and (not identity or "identity_distance" in summary["conditions"]["bicubic"])
+    ):
+        print(f"{label}: scores on {manifest.name}, {n_references} references", flush=True)
+        predict(
+            upscaler,
+            manifest,
+            "val",
+            out,
+            n_references=n_references,
+            conditions=conditions,
+            command=command,
+        )
+        summary = score(out, manifest, identity=identity)
+    return {key: value for key, value in summary.items() if key != "data_root"}
+
+
+def compare(variants: dict[str, Any], folder: Path) -> None:
+    """Add to every variant's scores how much better than the whole network's they are."""
+    scored = {name: v for name, v in variants.items() if "data" in v}
+    if FULL not in scored:
+        return
+    for name, variant in scored.items():
+        for data, scores in variant["data"].items():
+            place = f"{data}-{SCORED}"
+            ours, whole = (read_scores(folder / of / place) for of in (name, FULL))
+            difference, error = paired(ours, whole, RIGHT)
+            scores[str(SCORED)]["over_full_db"] = difference
+            scores[str(SCORED)]["over_full_standard_error_db"] = error
+
+
+def paired(
+    ours: Sequence[dict[str, Any]], theirs: Sequence[dict[str, Any]], condition: str
+) -> tuple[float, float | None]:
+    """Mean PSNR difference of the same pictures [dB], and its standard error by person."""
+    before = {row["id"]: row["psnr"] for row in theirs if row["condition"] == condition}
+    rows = [row for row in ours if row["condition"] == condition]
+    differences = np.array([row["psnr"] - before[row["id"]] for row in rows])
+    error = clustered_standard_error(differences, [row["identity"] for row in rows])
+    return float(differences.mean()), error
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """A table per set, made from the JSON alone."""
+    budget = result["budget"]
+    rate = budget["measured_samples_per_s"]
+    why = f", what {budget['minutes']:g} minutes give at the measured {rate:.1f}/s" if rate else ""
+    parts = [
+        f"`{result['command']}`",
+        f"Each network: {budget['samples']:,} samples{why}; seed {result['seed']}; {made(result)}."
+        " Differences to the whole network are of the same pictures, ± their standard error"
+        " clustered by person; that another seed would differ too is not in it.",
+    ]
+    parts += [data_table(result, facts) for facts in result["data"]]
+    failed = {name: v["failed"] for name, v in result["variants"].items() if "failed" in v}
+    parts += [f"Failed: {name}: {what}." for name, what in failed.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def made(result: dict[str, Any]) -> str:
+    """Machine, versions, commit."""
+    return (
+        f"{result['threads']} thread(s) of {result['machine']['cpu']}, torch"
+        f" {result['versions'].get('torch')}, commit {result['commit']}, {result['date'][:10]}"
+        + (", smoke run" if result["smoke"] else "")
+    )
+
+
+def data_table(result: dict[str, Any], facts: dict[str, Any]) -> str:
+    data, size = facts["name"], facts["counts"]["val"]
+    others = [count for count in result["counts"][data] if count != SCORED]
+    rows = []
+    for variant in result["variants"].values():
+        if "data" not in variant:
+            continue
+        scores = variant["data"][data]
+        three = scores[str(SCORED)]
+        psnr = {name: f"{v['psnr_mean']:.2f}" for name, v in three["conditions"].items()}
+        if not rows:
+            rows.append(["bicubic", "0", psnr["bicubic"], *[""] * (5 + len(others))])
+        row = [variant["what"], f"{variant['parameters']:,}", psnr[RIGHT]]
+        row += [signed(three, "over_full"), psnr[NONE], psnr[WRONG]]
+        row += [signed(three, "worth_of_references"), signed(three, "harm_of_wrong")]
+        row += [f"{scores[str(n)]['conditions'][RIGHT]['psnr_mean']:.2f}" for n in others]
+        rows.append(row)
+    titles = ["PSNR [dB]", "parameters", f"{SCORED} right", "against the whole", "none", "wrong"]
+    titles += ["references are worth", "wrong ones harm", *(f"{n} right" for n in others)]
+    heading = (
+        f"### {data}, val: {size['samples']} pictures of {size['identities']} people"
+        f" (data {facts['hash']})"
+    )
+    missing = [str(count) for count in COUNTS if count not in result["counts"][data]]
+    note = f"\n\nNot every sample lists {' or '.join(missing)} references." if missing else ""
+    return f"{heading}\n\n{table(titles, rows)}{note}"
+
+
+def signed(scores: dict[str, Any], key: str) -> str:
+    """``+0.123 ± 0.045`` of ``<key>_db`` and its standard error, or nothing."""
+    value, error = scores.get(f"{key}_db"), scores.get(f"{key}_standard_error_db")
+    if value is None:
+        return ""
+    return f"{value:+z.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def figure(result: dict[str, Any]) -> Any:
+    """Loss curves, and for every set PSNR against the number of references."""
+    variants = result["variants"].items()
+    lines = [Curve(name, smoothed(v["loss"], 5)) for name, v in variants]
+    panels = [chart(lines, title="training loss", x_label="samples", y_label="loss", legend=True)]
+    for facts in result["data"]:
+        lines = []
+        for colour, (name, variant) in enumerate(variants):
+            if "data" not in variant:
+                continue
+            scores = variant["data"][facts["name"]]
+            psnr = [(0.0, scores[str(SCORED)]["conditions"][NONE]["psnr_mean"])]
+            psnr += [(float(n), s["conditions"][RIGHT]["psnr_mean"]) for n, s in scores.items()]
+            lines.append(Curve(name, sorted(psnr), colour, marks=True))
+        title = f"{facts['name']}, val"
+        panels.append(chart(lines, title=title, x_label="references", y_label="PSNR [dB]"))
+    return beside(panels)
+
+
+if __name__ == "__main__":
+    sys.exit(finished(main))

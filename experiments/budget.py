@@ -1,0 +1,193 @@
+"""Training for so many minutes: the same wall-clock for every model.
+
+Training counts samples, so its rate is measured first, on this machine, and the run is as many
+samples as fit: the schedule then ends where the time does. Rates, samples and the seconds really
+spent are written down. A run is ``<out>/`` as `fsrst train` makes it, with ``budget.json``; it can
+be stopped and gone on with, and a finished one is left alone.
+"""
+
+import contextlib
+import csv
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from measure import origin
+
+from fsrst.errors import FsrstError
+from fsrst.files import write_json
+from fsrst.options import TrainOptions
+from fsrst.train import METRICS, WEIGHTS, Progress, train
+
+CONFIG = Path(__file__).resolve().parents[1] / "configs/tables.yaml"
+BUDGET = "budget.json"  # in a run's folder: how long it is, and why
+FAILURE = "failed.json"  # in a run's folder: it diverged
+LENGTHS = ("samples", "warmup_samples", "checkpoint_samples", "log_samples", "out", "threads")
+TINY = {"vgg_width": 8}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What differs between models: the rates each was found or published to train well with."""
+
+    learning_rate: float
+    alignment: float = 0.1  # learning rate of the alignment, as part of the other
+    batch_size: int = 16
+    references: int = 3  # as many as the network can use
+    share: float = 1.0  # of the minutes; the rest goes to the stages before
+    after: tuple[str, str] | None = None  # stage before, and the option that takes its weights
+    vgg: bool = False  # takes the option vgg
+    tiny: dict[str, Any] = field(default_factory=dict)  # model options of smoke runs
+
+
+RECIPES = {  # in the order of the tables
+    "resnet-small": Recipe(5e-4, references=0, tiny={"width": 8, "blocks": 2}),
+    "resnet": Recipe(4e-4, references=0, tiny={"width": 8, "blocks": 2}),
+    "span": Recipe(5e-4, references=0, tiny={"width": 8}),
+    "hime-small": Recipe(4e-4),
+    "hime": Recipe(4e-4),
+    # Seconds for each sample on a core: small batches, so that there are steps at all.
+    "ttsr": Recipe(
+        2e-4, batch_size=4, references=1, vgg=True,
+        tiny={**TINY, "width": 8, "blocks": [1, 1, 1, 1]},
+    ),
+    "c2-matching": Recipe(
+        2e-4, batch_size=4, references=1, share=0.7, after=("c2-student", "extractors"), vgg=True,
+        tiny={**TINY, "width": 8, "blocks": 1},
+    ),
+    "mrefsr": Recipe(
+        2e-4, batch_size=4, share=0.7, after=("c2-student", "extractors"), vgg=True,
+        tiny={**TINY, "width": 8, "blocks": 1},
+    ),
+    "fsrst-small": Recipe(5e-4),
+    "fsrst": Recipe(4e-4),
+    "fsrst2-small": Recipe(8e-4, alignment=0.625),
+    "fsrst2": Recipe(8e-4, alignment=0.625),
+    # stages, no rows of a table
+    "c2-teacher": Recipe(1e-3, batch_size=8, references=1, share=0.1, vgg=True, tiny=TINY),
+    "c2-student": Recipe(
+        3e-4, batch_size=8, references=1, share=0.2, after=("c2-teacher", "teacher"), tiny=TINY
+    ),
+}  # fmt: skip
+MODELS = tuple(name for name in RECIPES if name not in ("c2-teacher", "c2-student"))
+
+
+class Diverged(FsrstError):
+    """A training run whose loss or gradient was no longer a number: a result, not a mistake."""
+
+
+def train_for(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool = False) -> None:
+    """Train under ``out`` for about ``minutes``, or go on with it, or leave it if finished.
+
+    ``settings`` replace those of ``CONFIG``.
+
+    Raises
+    ------
+    Diverged
+        If the run did, now or before.
+    FsrstError
+        If ``out`` holds a run of other settings or minutes.
+    """
+    budget = plan(out, settings, minutes, smoke=smoke)
+    if (out / FAILURE).is_file():
+        raise Diverged(json.loads((out / FAILURE).read_text(encoding="utf-8"))["what"])
+    if (out / WEIGHTS).is_file():
+        return
+    try:
+        options = sized(settings, out, budget["samples"])
+        train(options, resume=True, progress=shown(out.name, budget["samples"]))
+    except FsrstError as error:
+        if not str(error).startswith(("the loss is", "the gradient norm is")):
+            raise
+        what = str(error).partition(";")[0]
+        write_json(out / FAILURE, {"what": what})
+        raise Diverged(what) from error
+
+
+def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) -> dict[str, Any]:
+    """How many samples fit into ``minutes``: measured once, then read from ``out``."""
+    options = sized(settings, out, 1_000_000).model_dump(mode="json", exclude=set(LENGTHS))
+    wanted = {"minutes": minutes, "smoke": smoke, **options}
+    path = out / BUDGET
+    if path.is_file():
+        budget: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        for key, value in wanted.items():
+            if budget["asked"].get(key) != value:
+                raise FsrstError(
+                    f"{out} was trained with {key} = {budget['asked'].get(key)!r}, now it is"
+                    f" {value!r}; choose another --results or delete that run"
+                )
+        return budget
+    print(f"{out.name}: measuring its rate", flush=True)
+    about = origin(settings["threads"], smoke)  # the load before ours
+    rate = measured_rate(settings, seconds=0 if smoke else 10)
+    batch = settings["batch_size"]
+    samples = max(2, round(rate * minutes * 60 / batch)) * batch
+    budget = {"asked": wanted, "measured_samples_per_s": rate, "samples": samples, "origin": about}
+    write_json(path, budget)
+    return budget
+
+
+def sized(settings: dict[str, Any], out: Path, samples: int, **changes: int) -> TrainOptions:
+    """``CONFIG`` with ``settings``, warm-up and checkpoints in proportion to the length."""
+    lengths = {
+        "out": str(out),
+        "samples": samples,
+        "warmup_samples": samples // 20,
+        "checkpoint_samples": max(samples // 8, settings["batch_size"]),
+        "log_samples": max(samples // 100, settings["batch_size"]),
+    }
+    return TrainOptions.from_yaml(CONFIG, {**settings, **lengths, **changes})
+
+
+def measured_rate(settings: dict[str, Any], *, seconds: float) -> float:
+    """Samples/s of training: after the first step at least 50 samples in ``seconds``, or, where
+    steps are long, two steps in three times that. ``seconds`` 0: one step."""
+    stamps: list[tuple[int, float]] = []
+
+    def watch(done: int, total: int, text: str) -> None:
+        stamps.append((done, time.perf_counter()))
+        steps, spent = len(stamps) - 1, stamps[-1][1] - stamps[0][1]
+        long = steps >= 2 and spent >= 3 * seconds
+        if steps and (seconds == 0 or long or (done >= 50 and spent >= seconds)):
+            raise _Enough
+
+    batch = settings["batch_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        options = sized(settings, Path(folder) / "run", 1_000_000, log_samples=batch)
+        with contextlib.suppress(_Enough):
+            train(options, progress=watch)
+    (first, begin), (last, end) = stamps[0], stamps[-1]
+    return (last - first) / (end - begin)
+
+
+class _Enough(Exception):
+    pass
+
+
+def shown(name: str, samples: int) -> Progress:
+    """A line for each tenth of a run."""
+
+    def show(done: int, total: int, text: str) -> None:
+        step = max(1, samples // 100)
+        if done >= samples or done * 10 // samples > (done - step) * 10 // samples:
+            print(f"{name}: {done}/{samples} samples, {text}", flush=True)
+
+    return show
+
+
+def spent(run: Path) -> dict[str, float]:
+    """Samples, seconds and last loss that a run's metrics tell, also after interruptions."""
+    with (run / METRICS).open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    seconds, before = 0.0, 0.0
+    for row in rows:
+        seconds += (float(row["samples"]) - before) / float(row["samples_per_s"])
+        before = float(row["samples"])
+    return {"samples": before, "seconds": seconds, "last_loss": float(rows[-1]["loss"])}

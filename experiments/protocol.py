@@ -1,0 +1,291 @@
+"""What Tables 1 and 2 share: train for so many minutes, `evaluate`, and a cell of the table.
+
+Protocol. Every model sees the same data, augmentation, order of samples and seed
+(configs/tables.yaml) and trains for the same minutes on one core (budget.py). C2-Matching's three
+stages share one model's minutes; MRefSR uses the same extractors and pays the same share.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from budget import BUDGET, RECIPES, Diverged, spent, train_for
+
+from fsrst.data.manifest import MANIFEST, Manifest
+from fsrst.data.synthetic import write_synthetic
+from fsrst.errors import FsrstError
+from fsrst.evaluate import metrics
+from fsrst.evaluate.predict import CONDITIONS, predict
+from fsrst.evaluate.score import SUMMARY, score
+from fsrst.files import write_json
+from fsrst.models.weights import load_weights, read_header
+from fsrst.runtime.export import export
+from fsrst.runtime.upscaler import Upscaler, open_upscaler
+from fsrst.train import WEIGHTS
+
+BACKEND = "backend.json"  # in a run's folder: what runs it, and why not onnxruntime
+RUNS, SCORES, CELLS = "runs", "scores", "cells"  # folders of results
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where results go and what is the same for all models. ``smoke``: does it run at all."""
+
+    results: Path
+    minutes: float = 20
+    threads: int = 1
+    vgg: str = "random"
+    identity: bool = True
+    smoke: bool = False
+
+
+def run_name(model: str, data: Manifest, seed: int, references: int) -> str:
+    """Name of a run's folder; the number of references is told where it is not the usual one."""
+    usual = references == RECIPES[model].references
+    return f"{model}-{data.name}-s{seed}" + ("" if usual else f"-n{references}")
+
+
+def train_model(
+    study: Study, model: str, data: Manifest, seed: int, references: int | None = None
+) -> Path:
+    """The folder of the finished run of ``model``, with the stages before it; resumable.
+
+    Raises
+    ------
+    Diverged
+        If it or a stage before it did.
+    FsrstError
+        If the folder holds a run of other options or minutes.
+    """
+    recipe = RECIPES[model]
+    count = recipe.references if references is None else references
+    options = dict(recipe.tiny) if study.smoke else {}
+    if recipe.vgg and not study.smoke:
+        options["vgg"] = study.vgg
+    if recipe.after is not None:
+        stage, option = recipe.after
+        options[option] = str(train_model(study, stage, data, seed) / WEIGHTS)
+    out = study.results.resolve() / RUNS / run_name(model, data, seed, count)
+    settings = {
+        "model": model,
+        "model_options": options,
+        "data": [str(data.root.resolve())],
+        "n_references": count,
+        "batch_size": 2 if study.smoke else recipe.batch_size,
+        "learning_rate": recipe.learning_rate,
+        "alignment_learning_rate": recipe.learning_rate * recipe.alignment,
+        "seed": seed,
+        "threads": study.threads,
+    }
+    train_for(out, settings, study.minutes * recipe.share, smoke=study.smoke)
+    return out
+
+
+# --- scores -----------------------------------------------------------------
+
+
+def opened(run: Path, threads: int, *, exported: bool = True) -> Upscaler:
+    """The trained model: exported for onnxruntime, or in torch where that fails (it says why) or is
+    not asked for."""
+    note, stem = run / BACKEND, run / run.name
+    if not note.is_file():
+        model, header = load_weights(run / WEIGHTS)
+        shutil.copyfile(run / WEIGHTS, f"{stem}.safetensors")
+        outcome = {"backend": "torch", "reason": "not exported"}
+        try:
+            if exported:
+                export(model, header, stem, half_storage=False)
+                outcome = {"backend": "onnxruntime", "reason": ""}
+        except Exception as error:  # an exporter fails in many ways; torch runs everything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            outcome = {"backend": "torch", "reason": reason}
+        write_json(note, outcome)
+    backend = json.loads(note.read_text(encoding="utf-8"))["backend"]
+    suffix = ".safetensors" if backend == "torch" else ".upscale.onnx"
+    return open_upscaler(f"{stem}{suffix}", backend, threads=threads)
+
+
+def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[Path, Any]:
+    """What `fsrst evaluate` does, without strips: (folder of the scores, summary); resumable.
+
+    With ``references`` 0 only the condition "none".
+    """
+    out = study.results / SCORES / f"{run.name}-on-{test.name}"
+    done, header = out / SUMMARY, read_header(run / WEIGHTS)
+    if done.is_file():
+        summary = json.loads(done.read_text(encoding="utf-8"))
+        same = summary["weights_hash"] == header["weights_hash"]
+        scored = not study.identity or "identity_distance" in summary["definitions"]
+        if same and scored and summary["data"]["hash"] == test.hash:
+            return out, summary
+    # exporting takes most of a smoke run: those with references stay in torch there
+    upscaler = opened(run, study.threads, exported=not (study.smoke and references))
+    print(f"{run.name}: upscaling {test.name} ({upscaler.backend})", flush=True)
+    model = Path(upscaler.model).name
+    command = (
+        f"fsrst evaluate --model results/{RUNS}/{run.name}/{model} --data data/{test.name}"
+        f" --references {references} --threads {study.threads}"
+        f"{' --identity' if study.identity else ''} -o results/{SCORES}/{out.name}"
+    )
+    predict(
+        upscaler,
+        test,
+        "val",
+        out,
+        n_references=references,
+        conditions=CONDITIONS if references else ("none",),
+        command=command,
+    )
+    return out, score(out, test, identity=study.identity)
+
+
+def cell(
+    study: Study, model: str, data: Manifest, test: Manifest, seed: int, references: int
+) -> dict[str, Any]:
+    """Train, score, and write ``<results>/cells/<run>-on-<test>.json``; a failure is a result."""
+    name = run_name(model, data, seed, references)
+    facts: dict[str, Any] = {
+        "model": model,
+        "run": name,
+        "train": {"name": data.name, "hash": data.hash},
+        "test": {"name": test.name, "hash": test.hash},
+        "seed": seed,
+        "references": references,
+        "minutes": study.minutes,
+        "smoke": study.smoke,
+    }
+    run = study.results / RUNS / name
+    try:
+        train_model(study, model, data, seed, references)
+        out, summary = evaluate(study, run, test, references)
+        budget = json.loads((run / BUDGET).read_text(encoding="utf-8"))
+        facts |= {
+            "training": {
+                **spent(run),
+                "own_minutes": budget["asked"]["minutes"],  # without the stages before
+                "measured_samples_per_s": budget["measured_samples_per_s"],
+                "batch_size": budget["asked"]["batch_size"],
+                "learning_rate": budget["asked"]["learning_rate"],
+                "origin": budget["origin"],
+            },
+            "backend": json.loads((run / BACKEND).read_text(encoding="utf-8")),
+            "scores": f"{SCORES}/{out.name}",
+            "summary": summary,
+        }
+    except Diverged as error:
+        facts["failed"] = str(error)
+        print(f"{name}: {error}", flush=True)
+    write_json(study.results / CELLS / f"{name}-on-{test.name}.json", facts)
+    return facts
+
+
+def read_cells(results: Path) -> list[dict[str, Any]]:
+    """All cells under ``results``, in the order of the tables."""
+    order = list(RECIPES)
+    cells = [json.loads(p.read_text(encoding="utf-8")) for p in (results / CELLS).glob("*.json")]
+    return sorted(
+        cells, key=lambda c: (c["train"]["name"], c["test"]["name"], order.index(c["model"]),
+                              c["references"], c["seed"])
+    )  # fmt: skip
+
+
+def identity_is_possible() -> bool:
+    """Whether dlib is there; without it the tables have no identity distance."""
+    try:
+        metrics.require_identity()
+    except FsrstError:
+        return False
+    return True
+
+
+# --- command lines --------------------------------------------------------------------------------
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """The options that every experiment has."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, help="folder of runs, scores and tables")
+    parser.add_argument("--minutes", type=float, default=20, help="training of each model")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[13])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--vgg", help="stlpips, random or a file (default: stlpips if installed)")
+    parser.add_argument("--no-identity", dest="identity", action="store_false")
+    parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
+    return parser
+
+
+def study_of(arguments: argparse.Namespace) -> Study:
+    """The study that a command line asks for.
+
+    Raises
+    ------
+    FsrstError
+        If ``--results`` is missing or ``--minutes`` is not above 0.
+    """
+    if arguments.results is None:
+        raise FsrstError("say where the results go: --results DIR")
+    if arguments.minutes <= 0:
+        raise FsrstError(f"--minutes {arguments.minutes:g}: expected more than 0")
+    vgg = arguments.vgg or ("stlpips" if find_spec("stlpips_pytorch") else "random")
+    if vgg not in ("stlpips", "random"):
+        vgg = str(Path(vgg).resolve())
+    return Study(
+        results=arguments.results,
+        minutes=arguments.minutes,
+        threads=arguments.threads,
+        vgg=vgg,
+        identity=arguments.identity and identity_is_possible(),
+        smoke=arguments.smoke,
+    )
+
+
+@contextmanager
+def smoke_place(arguments: argparse.Namespace) -> Iterator[Manifest]:
+    """Drawn faces beside the results of a smoke run: in ``--results``, else in a folder that is
+    gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.results = arguments.results or Path(folder)
+        yield drawn(arguments.results)
+
+
+def drawn(folder: Path, name: str = "drawn") -> Manifest:
+    """Drawn faces for smoke runs: 3 people to train on, 2 to test on, 4 pictures each."""
+    return write_synthetic(folder / name, identities=5, views=4, splits={"train": 3, "val": 2})
+
+
+def command_of(argv: Sequence[str]) -> str:
+    """The command line without the places of one machine: data/<name>, and results."""
+    words = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        path = Path(word)
+        if before == "--results":
+            word = "results"
+        elif (path / MANIFEST).is_file():
+            word = f"data/{path.name}"
+        elif path.is_absolute():
+            word = path.name
+        words.append(word)
+    script = f"experiments/{Path(words[0]).name}"
+    return shlex.join(["python", script, *words[1:]])
+
+
+def finished(main: Callable[[Sequence[str]], None]) -> int:
+    """Run an experiment's ``main`` as a command: a user's mistake is one line and exit code 2."""
+    try:
+        main(sys.argv[1:])
+    except FsrstError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0

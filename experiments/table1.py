@@ -1,0 +1,383 @@
+"""Table 1: every model on every pair of data sets, one wall-clock for all, and what it costs.
+
+    python experiments/table1.py --train data/call --test data/call --results results
+    python experiments/table1.py --train data/photo --test data/photo --train data/photo \\
+        --test data/call --models hime-small fsrst-small fsrst --results results
+    python experiments/table1.py --smoke
+
+Pairs are ``--train`` and ``--test`` in their order; a model is trained once for each set (its train
+split) and scored on the val split. Calls add to the same results: the table holds all cells found
+there, so seeds, models and pairs may be done one after the other, or beside each other by several
+processes (c2-matching and mrefsr of one set in the same one: they share extractors). An interrupted
+call goes on where it was. Written: table1.json, table1.md from it, and table1-report.md, which is
+what `fsrst report` says of the same folders.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from budget import MODELS, RECIPES, origin
+from costs import costs_of
+from curves import table
+from protocol import (
+    RUNS,
+    cell,
+    command_of,
+    finished,
+    parser_of,
+    read_cells,
+    smoke_place,
+    study_of,
+)
+
+from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.errors import FsrstError
+from fsrst.evaluate.report import paper, report
+from fsrst.evaluate.score import clustered_standard_error, read_scores
+from fsrst.files import write_json, write_text
+
+SMOKE_MODELS = ("resnet-small", "c2-matching", "fsrst-small")
+PAPER = {  # our name -> the paper's
+    "hime-small": "HIME",
+    "ttsr": "TTSR",
+    "c2-matching": "C2-Matching",
+    "mrefsr": "MRefSR",
+    "fsrst-small": "FSRST-small",
+    "fsrst": "FSRST",
+}
+PAPER_SETS = ("DFD", "CelebAMask-HQ", "VoxCeleb2")
+CLAIMS = (  # the first is said to be above the second
+    *(("fsrst", other) for other in ("resnet", *PAPER) if other != "fsrst"),
+    ("fsrst-small", "hime-small"),
+    ("fsrst-small", "resnet-small"),
+)
+MEASURES = ("psnr_mean", "psnr_pooled", "ssim", "identity_distance")
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--train", type=Path, action="append", default=[], help="data set")
+    parser.add_argument("--test", type=Path, action="append", default=[], help="and where to")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=None)
+    parser.add_argument("--remeasure", action="store_true", help="measure all costs again")
+    arguments = parser.parse_args(argv)
+    command = command_of(["table1.py", *argv])
+    if arguments.smoke:
+        with smoke_place(arguments) as data:
+            arguments.models = arguments.models or SMOKE_MODELS
+            arguments.minutes = 0.001
+            run(arguments, [(data, data)], command)
+        return
+    if not arguments.train or len(arguments.train) != len(arguments.test):
+        raise FsrstError(
+            f"{len(arguments.train)} --train and {len(arguments.test)} --test: name both for each"
+            " pair, such as --train data/photo --test data/call"
+        )
+    pairs = [
+        (load_manifest(train), load_manifest(test))
+        for train, test in zip(arguments.train, arguments.test, strict=True)
+    ]
+    run(arguments, pairs, command)
+
+
+def run(
+    arguments: argparse.Namespace, pairs: list[tuple[Manifest, Manifest]], command: str
+) -> dict[str, Any]:
+    """Fill the cells, measure the costs, write the table."""
+    study = study_of(arguments)
+    about = origin(study.threads, study.smoke)
+    for train, test in pairs:
+        train.split("train"), test.split("val")  # a missing one is said before an hour of training
+    for seed in arguments.seeds:
+        for train, test in pairs:
+            for model in arguments.models or MODELS:
+                cell(study, model, train, test, seed, RECIPES[model].references)
+    cells = [
+        c
+        for c in read_cells(study.results)
+        if c["references"] == RECIPES[c["model"]].references and c["smoke"] == study.smoke
+    ]
+    good = [c for c in cells if "failed" not in c]
+    runs = {c["model"]: study.results / RUNS / c["run"] for c in good}
+    again = arguments.remeasure
+    costs = costs_of(study.results, runs, study.threads, again=again, smoke=study.smoke)
+    result = {
+        **about,
+        "experiment": "table1",
+        "command": command,
+        "cells": cells,
+        "costs": costs,
+        "rows": [row for c in grouped(cells) for row in rows_of(c)],
+        "claims": [claim for c in grouped(cells) for claim in claims_of(study.results, c)],
+        "paper": paper(),
+    }
+    write_json(study.results / "table1.json", result)
+    written = json.loads((study.results / "table1.json").read_text(encoding="utf-8"))
+    write_text(study.results / "table1.md", markdown(written))
+    if good:
+        folders = [study.results / c["scores"] for c in good]
+        write_text(study.results / "table1-report.md", report(folders))
+    print(f"written: {study.results / 'table1.md'}")
+    return result
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def grouped(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The cells of each pair."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for c in cells:
+        groups.setdefault((c["train"]["hash"], c["test"]["hash"]), []).append(c)
+    return list(groups.values())
+
+
+def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one pair: bicubic, then the models; means over seeds and their spread."""
+    pair = {"train": cells[0]["train"]["name"], "test": cells[0]["test"]["name"]}
+    good = [c for c in cells if "failed" not in c]
+    rows = []
+    if good:
+        conditions = good[0]["summary"]["conditions"]
+        rows.append({**pair, "model": "bicubic", "right": measures([conditions["bicubic"]])})
+    for model in dict.fromkeys(c["model"] for c in cells):
+        mine = [c for c in cells if c["model"] == model]
+        passed = [c for c in mine if "failed" not in c]
+        row = {
+            **pair,
+            "model": model,
+            "references": mine[0]["references"],
+            "seeds": [c["seed"] for c in passed],
+            "failures": [c["failed"] for c in mine if "failed" in c],
+        }
+        if passed:
+            conditions = [c["summary"]["conditions"] for c in passed]
+            row |= {
+                "right": measures([c.get("right", c["none"]) for c in conditions]),
+                "none": measures([c["none"] for c in conditions]),
+                "samples": statistics.fmean(c["training"]["samples"] for c in passed),
+                "minutes": statistics.fmean(c["training"]["seconds"] for c in passed) / 60,
+            }
+            if "wrong" in conditions[0]:
+                row["wrong"] = measures([c["wrong"] for c in conditions])
+        rows.append(row)
+    return rows
+
+
+def measures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean over seeds of each measure, and ``..._sd`` where there are several."""
+    means: dict[str, float] = {}
+    for key in MEASURES:
+        values = [f[key] for f in found if key in f]
+        if values:
+            means[key] = statistics.fmean(values)
+        if len(values) > 1:
+            means[f"{key}_sd"] = statistics.stdev(values)
+    return means
+
+
+def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The paper's order of models, tested on one pair: difference of mean PSNRs over the seeds
+    that both have, with its standard error over pictures, clustered by person."""
+    found = []
+    good = [c for c in cells if "failed" not in c]
+    for above, below in CLAIMS:
+        sides = [{c["seed"]: c for c in good if c["model"] == model} for model in (above, below)]
+        seeds = sorted(sides[0].keys() & sides[1].keys())
+        if not seeds:
+            continue
+        psnrs, people = [], []
+        for side in sides:
+            values, people = zip(*(psnrs_of(results, side[s]) for s in seeds), strict=True)
+            psnrs.append(np.mean(values, axis=0))
+        difference = psnrs[0] - psnrs[1]
+        found.append(
+            {
+                "train": cells[0]["train"]["name"],
+                "test": cells[0]["test"]["name"],
+                "above": above,
+                "below": below,
+                "difference_db": float(difference.mean()),
+                "standard_error_db": clustered_standard_error(difference, people[0]),
+                "seeds": seeds,
+                "paper_db": paper_difference(above, below),
+            }
+        )
+    return found
+
+
+def psnrs_of(results: Path, one: dict[str, Any]) -> tuple[list[float], list[str]]:
+    """PSNR of every picture under the cell's best condition, and who is on it."""
+    best = "right" if one["references"] else "none"
+    rows = [row for row in read_scores(results / one["scores"]) if row["condition"] == best]
+    return [row["psnr"] for row in rows], [row["identity"] for row in rows]
+
+
+def paper_difference(above: str, below: str) -> dict[str, float]:
+    """The same difference in the paper's tables, by its data sets."""
+    numbers = paper()
+    if below == "resnet" and above == "fsrst":
+        without, *_, three = numbers["table2"]["rows"]
+        return {"DFD": round(three["DFD"][0] - without["DFD"][0], 4)}
+    rows = {row["model"]: row for row in numbers["table1"]["rows"]}
+    if above not in PAPER or below not in PAPER:
+        return {}
+    first, second = rows[PAPER[above]], rows[PAPER[below]]
+    return {name: round(first[name][0] - second[name][0], 4) for name in PAPER_SETS}
+
+
+# --- words ----------------------------------------------------------------------------------------
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """table1.md, from the JSON alone."""
+    machine = result["machine"]
+    parts = [
+        "## Table 1",
+        f"`{result['command']}`: {machine['cpu']}, {result['threads']} thread, commit"
+        f" {result['commit']}, {result['date'][:10]}.",
+        protocol_of(result),
+    ]
+    for pair in dict.fromkeys((row["train"], row["test"]) for row in result["rows"]):
+        rows = [row for row in result["rows"] if (row["train"], row["test"]) == pair]
+        claims = [c for c in result["claims"] if (c["train"], c["test"]) == pair]
+        parts += [
+            f"### {pair[0]} -> {pair[1]}",
+            score_table(rows, result["paper"]),
+            claim_table(claims),
+        ]
+    parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1: other data"]
+    parts.append(paper_table(result["paper"]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def protocol_of(result: dict[str, Any]) -> str:
+    cells = result["cells"]
+    minutes = sorted({f"{c['minutes']:g}" for c in cells})
+    good = [c for c in cells if "failed" not in c]
+    vgg = sorted({str(c["summary"]["options"]["vgg"]) for c in good if RECIPES[c["model"]].vgg})
+    heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
+    text = (
+        f"Every model trained for {' and '.join(minutes)} minutes on one core with the same data,"
+        " augmentation and seed (configs/tables.yaml); right references, PSNR in dB on RGB."
+        " Where there are several seeds: mean ± standard deviation over them."
+    )
+    if vgg:
+        text += f" VGG numbers: {', '.join(vgg)}."
+    if heavy:
+        names = ", ".join(dict.fromkeys(heavy))
+        text += (
+            f" **{names}** saw under 5,000 samples in that time: their rows say what this budget"
+            " gives, not what the networks can do."
+        )
+    if result["smoke"]:
+        text += " **Smoke run: the numbers mean nothing.**"
+    return text
+
+
+def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
+    titles = ["model", "refs", "samples", "minutes", "PSNR", "pooled", "SSIM", "identity",
+              "without refs", "wrong refs", "paper DFD / CelebA / Vox2, other data"]  # fmt: skip
+    lines = []
+    for row in rows:
+        right = row.get("right", {})
+        lines.append(
+            [
+                row["model"] + (f" ({len(row['seeds'])} seeds)" if row.get("seeds", [])[1:] else "")
+                + (f" **failed {len(row['failures'])} times**" if row.get("failures") else ""),
+                str(row.get("references", "")),
+                f"{row['samples']:,.0f}" if "samples" in row else "",
+                f"{row['minutes']:.1f}" if "minutes" in row else "",
+                value(right, "psnr_mean", 2), value(right, "psnr_pooled", 2),
+                value(right, "ssim", 4), value(right, "identity_distance", 3),
+                value(row.get("none", {}), "psnr_mean", 2) if row.get("references") else "",
+                value(row.get("wrong", {}), "psnr_mean", 2),
+                paper_cell(numbers, row["model"]),
+            ]
+        )  # fmt: skip
+    return table(titles, lines)
+
+
+def value(found: dict[str, float], key: str, digits: int) -> str:
+    if key not in found:
+        return ""
+    text = f"{found[key]:.{digits}f}"
+    return f"{text} ± {found[f'{key}_sd']:.{digits}f}" if f"{key}_sd" in found else text
+
+
+def paper_cell(numbers: dict[str, Any], model: str) -> str:
+    for row in numbers["table1"]["rows"]:
+        if PAPER.get(model) == row["model"]:
+            return " / ".join(f"{row[name][0]:.2f}" for name in PAPER_SETS)
+    return ""
+
+
+def claim_table(claims: Sequence[dict[str, Any]]) -> str:
+    if not claims:
+        return ""
+    lines = []
+    for claim in claims:
+        error = claim["standard_error_db"]
+        theirs = ", ".join(f"{name} {db:+.2f}" for name, db in claim["paper_db"].items())
+        difference = claim["difference_db"]
+        sure = error is not None and abs(difference) > 2 * error
+        said = "holds" if difference > 0 else "**does not hold**"
+        lines.append(
+            [
+                f"{claim['above']} above {claim['below']}",
+                f"{difference:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
+                theirs or "-",
+                said if sure else f"{said}, within two standard errors of 0",
+            ]
+        )
+    return table(["claim", "here [dB]", "in the paper [dB], other data", ""], lines)
+
+
+def cost_table(costs: dict[str, Any]) -> str:
+    titles = ["model", "parameters", "GMAC per frame", "GMAC once per reference set",
+              "ms per frame (interquartile range)", "backend", "memory [MB]"]  # fmt: skip
+    lines = []
+    for model in (name for name in MODELS if name in costs):
+        cost = costs[model]
+        call, work, memory = cost["call"], cost["multiply_accumulates_g"], cost["memory"]
+        lines.append(
+            [
+                model,
+                f"{cost['parameters']:,}",
+                f"{work['frame']:.2f}",
+                f"{work['encode']:.2f}",
+                f"{call['median_ms']:.1f} ({call['q25_ms']:.1f}-{call['q75_ms']:.1f})",
+                cost["backend"],
+                f"{memory['mb']:.0f}" if memory else "",
+            ]
+        )
+    about = [cost["origin"] for cost in costs.values()]
+    loads = ", ".join(sorted({str(a["machine"]["load_before"]) for a in about}))
+    return (
+        "One 32x32 -> 128x128 frame, references encoded before; whole call, uint8 to uint8, one"
+        f" thread; load of the machine before: {loads}. Memory: peak of a fresh process above what"
+        " it held before the model was opened.\n\n" + table(titles, lines)
+    )
+
+
+def paper_table(numbers: dict[str, Any]) -> str:
+    lines = [
+        [row["model"], str(row["references"]), f"{row['parameters_m']:.2f}"]
+        + [f"{row[name][0]:.2f} / {row[name][1]:.4f}" for name in PAPER_SETS]
+        for row in numbers["table1"]["rows"]
+    ]
+    tested = [f"{name} (trained on {numbers['data'][name]['train']})" for name in PAPER_SETS]
+    notes = "\n".join(f"- {note}" for note in numbers["notes"])
+    return f"{numbers['source']}.\n{notes}\n\n" + table(
+        ["model", "refs", "parameters [M]", *tested], lines
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(finished(main))
