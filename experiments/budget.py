@@ -99,15 +99,22 @@ def train_for(out: Path, settings: dict[str, Any], minutes: float, *, smoke: boo
         raise Diverged(json.loads((out / FAILURE).read_text(encoding="utf-8"))["what"])
     if (out / WEIGHTS).is_file():
         return
+    options = sized(settings, out, budget["samples"])
     try:
-        options = sized(settings, out, budget["samples"])
-        train(options, resume=True, progress=shown(out.name, budget["samples"]))
+        trained(options, resume=True, progress=shown(out.name, budget["samples"]))
+    except Diverged as error:
+        write_json(out / FAILURE, {"what": str(error)})
+        raise
+
+
+def trained(options: TrainOptions, **how: Any) -> None:
+    """``train``; a run that diverges raises ``Diverged``."""
+    try:
+        train(options, **how)
     except FsrstError as error:
         if not str(error).startswith(("the loss is", "the gradient norm is")):
             raise
-        what = str(error).partition(";")[0]
-        write_json(out / FAILURE, {"what": what})
-        raise Diverged(what) from error
+        raise Diverged(str(error).partition(";")[0]) from error
 
 
 def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) -> dict[str, Any]:
@@ -162,7 +169,7 @@ def measured_rate(settings: dict[str, Any], *, seconds: float) -> float:
     with tempfile.TemporaryDirectory() as folder:
         options = sized(settings, Path(folder) / "run", 1_000_000, log_samples=batch)
         with contextlib.suppress(_Enough):
-            train(options, progress=watch)
+            trained(options, progress=watch)
     (first, begin), (last, end) = stamps[0], stamps[-1]
     return (last - first) / (end - begin)
 

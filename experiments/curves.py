@@ -52,14 +52,14 @@ def chart(
     """Draw ``curves`` over one pair of axes.
 
     Ranges default to those of the finite values; ``verticals`` are x positions marked by a line.
-    The legend names each label once. A chart without a finite value says so.
+    The legend names each label once. A chart without any says so.
     """
     canvas = Image.new("RGB", (WIDTH * SHARP, HEIGHT * SHARP), WHITE)
     draw = ImageDraw.Draw(canvas)
     xs, ys = _finite(curves, log_y)
     if not xs:
         _text(draw, title, WIDTH / 2, TOP / 2, TITLE)
-        _text(draw, "no finite value", WIDTH / 2, HEIGHT / 2, FONT)
+        _text(draw, "nothing to draw", WIDTH / 2, HEIGHT / 2, FONT)
         return _reduced(canvas)
     x_low, x_high = x_range or _widened(min(xs), max(xs), 0.0)
     low, high = y_range or (min(ys), max(ys))
@@ -75,22 +75,21 @@ def chart(
             HEIGHT - TOP - BOTTOM
         )
 
-    for x in ticks(x_low, x_high):
-        where = place(x, 10**y_low if log_y else y_low)
+    floor = 10**y_low if log_y else y_low
+    x_marks = ticks(x_low, x_high)
+    y_marks = log_ticks(y_low, y_high) if log_y else ticks(y_low, y_high)
+    for x in x_marks:
+        where = place(x, floor)
         _line(draw, [where, (where[0], TOP)], GRID, 1)
-        _text(draw, short(x), where[0], where[1] + 12, FONT)
-    for y in ticks(y_low, y_high):
-        value = 10**y if log_y else y
-        where = place(x_low, value)
+    for y in y_marks:
+        where = place(x_low, y)
         _line(draw, [where, (WIDTH - RIGHT, where[1])], GRID, 1)
-        _text(draw, short(value), where[0] - 6, where[1], FONT, anchor="rm")
     for x in verticals:
-        top = place(x, 10**y_high if log_y else y_high)
-        _line(draw, [top, (top[0], HEIGHT - BOTTOM)], INK, 1)
+        where = place(x, floor)
+        _line(draw, [where, (where[0], TOP)], INK, 1)
     for number, curve in enumerate(curves):
         colour = _colour(number if curve.colour is None else curve.colour)
         for run in _unbroken(curve.points, log_y):
-            # lines leave the frame no farther than it is large; the margins are painted over
             spots = [place(x, y) for x, y in run]
             if len(spots) > 1:
                 _line(draw, spots, colour, 1 if curve.thin else 2)
@@ -99,6 +98,17 @@ def chart(
                     radius = 3.5
                     box = [v * SHARP for v in (x - radius, y - radius, x + radius, y + radius)]
                     draw.ellipse(box, fill=colour)
+    for box in (  # what lies outside the ranges
+        (0, 0, WIDTH, TOP - 5),
+        (0, 0, LEFT - 5, HEIGHT),
+        (WIDTH - RIGHT + 5, 0, WIDTH, HEIGHT),
+        (0, HEIGHT - BOTTOM + 5, WIDTH, HEIGHT),
+    ):
+        draw.rectangle([edge * SHARP for edge in box], fill=WHITE)
+    for x in x_marks:
+        _text(draw, short(x), place(x, floor)[0], HEIGHT - BOTTOM + 12, FONT)
+    for y in y_marks:
+        _text(draw, short(y), LEFT - 6, place(x_low, y)[1], FONT, anchor="rm")
     _line(draw, [(LEFT, TOP), (LEFT, HEIGHT - BOTTOM), (WIDTH - RIGHT, HEIGHT - BOTTOM)], INK, 1)
     _text(draw, title, WIDTH / 2, TOP / 2, TITLE)
     _text(draw, x_label, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, FONT)
@@ -148,6 +158,15 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
     return [round(number * step, DECIMALS) for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between 10^low and 10^high; fewer than two: linear ones."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    factors = (1,) if high - low > 3 else (1, 2, 5)
+    marks = [round(factor * 10.0**power, DECIMALS) for power in powers for factor in factors]
+    marks = [mark for mark in marks if 10**low <= mark <= 10**high]
+    return marks if len(marks) > 1 else ticks(10**low, 10**high)
 
 
 def short(value: float) -> str:

@@ -90,6 +90,15 @@ def train_model(
     return out
 
 
+def stages_before(study: Study, model: str, data: Manifest, seed: int) -> list[Path]:
+    """The runs whose weights ``train_model`` hands on to ``model``."""
+    after = RECIPES[model].after
+    if after is None:
+        return []
+    run = study.results / RUNS / run_name(after[0], data, seed, RECIPES[after[0]].references)
+    return [*stages_before(study, after[0], data, seed), run]
+
+
 # --- scores -----------------------------------------------------------------
 
 
@@ -168,9 +177,11 @@ def cell(
         train_model(study, model, data, seed, references)
         out, summary = evaluate(study, run, test, references)
         budget = json.loads((run / BUDGET).read_text(encoding="utf-8"))
+        stages = stages_before(study, model, data, seed)
         facts |= {
             "training": {
                 **spent(run),
+                "stages_seconds": sum(spent(stage)["seconds"] for stage in stages),
                 "own_minutes": budget["asked"]["minutes"],  # without the stages before
                 "measured_samples_per_s": budget["measured_samples_per_s"],
                 "batch_size": budget["asked"]["batch_size"],

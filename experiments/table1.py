@@ -162,7 +162,10 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "right": measures([c.get("right", c["none"]) for c in conditions]),
                 "none": measures([c["none"] for c in conditions]),
                 "samples": statistics.fmean(c["training"]["samples"] for c in passed),
-                "minutes": statistics.fmean(c["training"]["seconds"] for c in passed) / 60,
+                "minutes": statistics.fmean(
+                    c["training"]["seconds"] + c["training"]["stages_seconds"] for c in passed
+                )
+                / 60,
             }
             if "wrong" in conditions[0]:
                 row["wrong"] = measures([c["wrong"] for c in conditions])

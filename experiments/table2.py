@@ -1,0 +1,221 @@
+"""Table 2: how much each further reference is worth, at equal size and equal wall-clock.
+
+    python experiments/table2.py --data data/call --results results
+    python experiments/table2.py --data data/call --small --seeds 13 14 15 --results results
+    python experiments/table2.py --smoke
+
+Row 0 is the ResNet of FSRST's size; the others are FSRST trained with 1, 3, 5 references and scored
+with as many (``--small``: the small ones). Every sample of the val split must list as many
+references as are asked for, else that is said before anything starts. ``--train-data``: where to
+train, if not on the set that is scored. Runs are shared with table1.py in the same ``--results``;
+calls add up and go on as there. Written: table2.json, table2.md, table2-report.md.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from budget import RECIPES, origin
+from curves import table
+from protocol import cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
+from table1 import grouped, measures, psnrs_of, value
+
+from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.errors import FsrstError
+from fsrst.evaluate.report import paper, report
+from fsrst.evaluate.score import clustered_standard_error
+from fsrst.files import write_json, write_text
+
+SIZES = {"full": ("resnet", "fsrst"), "small": ("resnet-small", "fsrst-small")}
+REFERENCES = (0, 1, 3, 5)
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--data", type=Path, help="data set to score (val split)")
+    parser.add_argument("--train-data", type=Path, help="data set to train on, if another")
+    parser.add_argument("--references", type=int, nargs="+", default=list(REFERENCES))
+    parser.add_argument("--small", action="store_true", help="the small networks")
+    arguments = parser.parse_args(argv)
+    command = command_of(["table2.py", *argv])
+    if arguments.smoke:
+        with smoke_place(arguments) as drawn:
+            arguments.small, arguments.minutes = True, 0.001
+            arguments.references = [n for n in arguments.references if n < 3]  # of four pictures
+            run(arguments, drawn, drawn, command)
+        return
+    if arguments.data is None:
+        raise FsrstError("say what to score: --data DIR, a prepared data set")
+    test = load_manifest(arguments.data)
+    train = load_manifest(arguments.train_data) if arguments.train_data else test
+    run(arguments, train, test, command)
+
+
+def run(
+    arguments: argparse.Namespace, train: Manifest, test: Manifest, command: str
+) -> dict[str, Any]:
+    """Fill the cells, write the table."""
+    study = study_of(arguments)
+    about = origin(study.threads, study.smoke)
+    check_references(train, test, max(arguments.references))
+    without, with_references = SIZES["small" if arguments.small else "full"]
+    for seed in arguments.seeds:
+        for count in arguments.references:
+            cell(study, with_references if count else without, train, test, seed, count)
+    names = {name for size in SIZES.values() for name in size}
+    groups = grouped(
+        [c for c in read_cells(study.results) if c["model"] in names and c["smoke"] == study.smoke]
+    )
+    # pairs of Table 1 alone have 0 and 3 references only
+    groups = [g for g in groups if {c["references"] for c in g} - {0, RECIPES["fsrst"].references}]
+    cells = [c for group in groups for c in group]
+    result = {
+        **about,
+        "experiment": "table2",
+        "command": command,
+        "cells": cells,
+        "rows": [row for group in groups for row in rows_of(study.results, group)],
+        "paper": paper()["table2"],
+    }
+    write_json(study.results / "table2.json", result)
+    written = json.loads((study.results / "table2.json").read_text(encoding="utf-8"))
+    write_text(study.results / "table2.md", markdown(written))
+    folders = [study.results / c["scores"] for c in cells if "failed" not in c]
+    if folders:
+        write_text(study.results / "table2-report.md", report(folders))
+    print(f"written: {study.results / 'table2.md'}")
+    return result
+
+
+def check_references(train: Manifest, test: Manifest, count: int) -> None:
+    """Raise FsrstError unless every sample that is scored lists ``count`` references, and some
+    that are trained on do: "5 references" would be 3, and the table would not say so."""
+    scored = min(test.split("val"), key=lambda sample: len(sample.references))
+    seen = max(train.split("train"), key=lambda sample: len(sample.references))
+    for data, split, sample in ((test, "val", scored), (train, "train", seen)):
+        if len(sample.references) < count:
+            raise FsrstError(
+                f"{data.root}, {split}: {sample.id} lists {len(sample.references)} references,"
+                f" {count} are asked for; prepare the set with more (video: --extra-references"
+                f" {count - len(sample.references)}), or name fewer in --references"
+            )
+
+
+def rows_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one pair of data sets: for each size and number of references the mean over
+    seeds, and what the references add over the network without, with its standard error."""
+    rows = []
+    for size, (without, with_references) in SIZES.items():
+        mine = [c for c in cells if c["model"] in (without, with_references) and "failed" not in c]
+        base = {c["seed"]: c for c in mine if c["model"] == without}
+        for count in sorted({c["references"] for c in mine}):
+            passed = [c for c in mine if c["references"] == count]
+            conditions = [c["summary"]["conditions"] for c in passed]
+            row = {
+                "train": cells[0]["train"]["name"],
+                "test": cells[0]["test"]["name"],
+                "size": size,
+                "model": passed[0]["model"],
+                "references": count,
+                "parameters": passed[0]["summary"]["parameters"],
+                "seeds": [c["seed"] for c in passed],
+                "samples": statistics.fmean(c["training"]["samples"] for c in passed),
+                "minutes": statistics.fmean(c["training"]["seconds"] for c in passed) / 60,
+                "right": measures([c["right" if count else "none"] for c in conditions]),
+                "none": measures([c["none"] for c in conditions]),
+            }
+            if count:
+                row["wrong"] = measures([c["wrong"] for c in conditions])
+                row |= gain(results, passed, base)
+            rows.append(row)
+    return rows
+
+
+def gain(
+    results: Path, cells: Sequence[dict[str, Any]], base: dict[int, dict[str, Any]]
+) -> dict[str, Any]:
+    """PSNR over the network without references, same seeds; the error is clustered by person."""
+    pairs = [(c, base[c["seed"]]) for c in cells if c["seed"] in base]
+    if not pairs:
+        return {}
+    differences, people = [], []
+    for ours, theirs in pairs:
+        psnrs, people = psnrs_of(results, ours)
+        differences.append(np.subtract(psnrs, psnrs_of(results, theirs)[0]))
+    mean = np.mean(differences, axis=0)
+    return {
+        "gain_db": float(mean.mean()),
+        "gain_standard_error_db": clustered_standard_error(mean, people),
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """table2.md, from the JSON alone."""
+    machine = result["machine"]
+    parts = [
+        "## Table 2",
+        f"`{result['command']}`: {machine['cpu']}, {result['threads']} thread, commit"
+        f" {result['commit']}, {result['date'][:10]}.",
+        "Each row was trained with so many references and is scored with so many, right ones;"
+        f" {' and '.join(sorted({format(c['minutes'], 'g') for c in result['cells']}))} minutes on"
+        " one core each, same data, augmentation and seed (configs/tables.yaml). Over none: against"
+        " the ResNet of row 0, ± standard error over pictures, clustered by person; several seeds:"
+        " mean ± standard deviation."
+        + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
+    ]
+    for pair in dict.fromkeys((row["train"], row["test"]) for row in result["rows"]):
+        rows = [row for row in result["rows"] if (row["train"], row["test"]) == pair]
+        parts += [f"### {pair[0]} -> {pair[1]}", score_table(rows, result["paper"])]
+    failed = [f"{c['run']}: {c['failed']}" for c in result["cells"] if "failed" in c]
+    parts.append("\n".join(f"- **failed** {line}" for line in failed))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
+    theirs = {row["references"]: row["DFD"] for row in numbers["rows"]}
+    titles = [
+        "refs",
+        "network",
+        "parameters",
+        "samples",
+        "PSNR",
+        "pooled",
+        "SSIM",
+        "identity",
+        "over none [dB]",
+        "taken away",
+        "wrong person's",
+        "paper, DFD: other data",
+    ]
+    lines = []
+    for row in rows:
+        count, seeds = row["references"], len(row["seeds"])
+        error = row.get("gain_standard_error_db")
+        printed = theirs.get(count) if row["size"] == "full" else None
+        lines.append(
+            [
+                str(count),
+                row["model"] + (f" ({seeds} seeds)" if seeds > 1 else ""),
+                f"{row['parameters']:,}",
+                f"{row['samples']:,.0f}",
+                value(row["right"], "psnr_mean", 2),
+                value(row["right"], "psnr_pooled", 2),
+                value(row["right"], "ssim", 4),
+                value(row["right"], "identity_distance", 3),
+                (f"{row['gain_db']:+.2f}" if "gain_db" in row else "")
+                + (f" ± {error:.2f}" if error is not None else ""),
+                value(row["none"], "psnr_mean", 2) if count else "",
+                value(row.get("wrong", {}), "psnr_mean", 2),
+                f"{printed[0]:.2f} / {printed[1]:.4f}" if printed else "",
+            ]
+        )
+    return table(titles, lines)
+
+
+if __name__ == "__main__":
+    sys.exit(finished(main))

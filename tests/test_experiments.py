@@ -1,0 +1,483 @@
+"""Tables 1 and 2, and the figures: budgets, stages, numbers, words; no training longer than a step.
+
+The experiments themselves: ``python experiments/table1.py --smoke`` and so on, each under two
+minutes.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "experiments"))
+
+import budget  # noqa: E402
+import costs  # noqa: E402
+import figures  # noqa: E402
+import protocol  # noqa: E402
+import table1  # noqa: E402
+import table2  # noqa: E402
+
+from fsrst.data.manifest import Manifest, write_manifest  # noqa: E402
+from fsrst.errors import FsrstError  # noqa: E402
+from fsrst.evaluate.predict import predict  # noqa: E402
+from fsrst.evaluate.score import score  # noqa: E402
+from fsrst.image import Pixels, read_image  # noqa: E402
+from fsrst.models import MODELS, build  # noqa: E402
+
+SETTINGS = {"model": "resnet-small", "model_options": {"width": 8, "blocks": 1}, "batch_size": 4}
+
+
+def settings(data: Manifest, **changes: Any) -> dict[str, Any]:
+    base = {**SETTINGS, "data": [str(data.root)], "n_references": 0, "seed": 13, "threads": 1}
+    return {**base, **changes}
+
+
+def never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("must not be called")
+
+
+# --- budgets ---
+
+
+def test_samples_fill_the_minutes(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.3)
+    asked = settings(drawn_data)
+    found = budget.plan(tmp_path, asked, 2, smoke=False)
+    assert found["samples"] == 396  # 3.3 * 120, a multiple of the batch
+    monkeypatch.setattr(budget, "measured_rate", never)
+    assert budget.plan(tmp_path, asked, 2, smoke=False) == found
+    with pytest.raises(FsrstError, match="minutes = 2, now it is 3"):
+        budget.plan(tmp_path, asked, 3, smoke=False)
+    with pytest.raises(FsrstError, match=r"learning_rate = 0\.0005, now it is 0\.1"):
+        budget.plan(tmp_path, {**asked, "learning_rate": 0.1}, 2, smoke=False)
+
+
+@pytest.mark.parametrize(
+    ("batch", "per_step", "steps"),  # 10 s and 50 samples; at most 30 s, but two steps
+    [(16, 1.0, 10), (1, 1.0, 30), (4, 17.0, 2)],
+)
+def test_the_rate_is_measured_after_the_first_step(
+    batch: int,
+    per_step: float,
+    steps: int,
+    drawn_data: Manifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    done = []
+
+    def train(options: Any, progress: Any) -> None:
+        for step in range(1, 1000):
+            clock[0] += 100 if step == 1 else per_step
+            done.append(step)
+            progress(step * options.batch_size, options.samples, "")
+
+    monkeypatch.setattr(budget, "train", train)
+    monkeypatch.setattr(budget.time, "perf_counter", lambda: clock[0])
+    rate = budget.measured_rate(settings(drawn_data, batch_size=batch), seconds=10)
+    assert rate == pytest.approx(batch / per_step)
+    assert done[-1] == 1 + steps
+
+
+def test_a_run_is_trained_once(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 1.0)
+    out = tmp_path / "run"
+    budget.train_for(out, settings(drawn_data), 12 / 60)
+    spent = budget.spent(out)
+    assert spent["samples"] == 12
+    rows = [line.split(",") for line in (out / "metrics.csv").read_text().splitlines()[1:]]
+    assert spent["seconds"] == pytest.approx(sum(4 / float(row[-1]) for row in rows), rel=1e-3)
+    monkeypatch.setattr(budget, "train", never)
+    budget.train_for(out, settings(drawn_data), 12 / 60)
+
+
+def test_divergence_is_a_result_other_errors_are_not(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 1.0)
+    message = ["the loss is nan after 8 samples; the last checkpoint is kept"]
+
+    def train(*_: Any, **__: Any) -> None:
+        raise FsrstError(message[0])
+
+    monkeypatch.setattr(budget, "train", train)
+    with pytest.raises(budget.Diverged, match="^the loss is nan after 8 samples$"):
+        budget.train_for(tmp_path / "a", settings(drawn_data), 1)
+    monkeypatch.setattr(budget, "train", never)
+    with pytest.raises(budget.Diverged, match="after 8 samples"):
+        budget.train_for(tmp_path / "a", settings(drawn_data), 1)
+    message[0] = "no manifest"
+    monkeypatch.setattr(budget, "train", train)
+    with pytest.raises(FsrstError, match="no manifest") as raised:
+        budget.train_for(tmp_path / "b", settings(drawn_data), 1)
+    assert not isinstance(raised.value, budget.Diverged)
+    assert not (tmp_path / "b" / budget.FAILURE).exists()
+
+
+def test_the_stages_share_the_minutes_of_one_model(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, dict[str, Any], float]] = []
+
+    def train_for(out: Path, asked: dict[str, Any], minutes: float, *, smoke: bool) -> None:
+        calls.append((out.name, asked, minutes))
+
+    monkeypatch.setattr(protocol, "train_for", train_for)
+    study = protocol.Study(tmp_path, minutes=20, vgg="stlpips")
+    protocol.train_model(study, "c2-matching", drawn_data, 7)
+    names = [f"{stage}-{drawn_data.name}-s7" for stage in ("c2-teacher", "c2-student")]
+    assert [name for name, _, _ in calls] == [*names, f"c2-matching-{drawn_data.name}-s7"]
+    assert sum(minutes for *_, minutes in calls) == pytest.approx(20)
+    teacher, student, last = (asked["model_options"] for _, asked, _ in calls)
+    assert teacher == {"vgg": "stlpips"}
+    assert student == {"teacher": str(tmp_path / "runs" / names[0] / "model.safetensors")}
+    extractors = str(tmp_path / "runs" / names[1] / "model.safetensors")
+    assert last == {"vgg": "stlpips", "extractors": extractors}
+    runs = protocol.stages_before(study, "mrefsr", drawn_data, 7)
+    assert [run.name for run in runs] == names  # the same extractors, the same share
+    assert budget.RECIPES["mrefsr"].share == budget.RECIPES["c2-matching"].share
+
+
+@pytest.mark.parametrize("model", budget.RECIPES)
+def test_every_recipe_is_one_of_a_model(model: str, tmp_path: Path) -> None:
+    recipe = budget.RECIPES[model]
+    asked = {"model": model, "batch_size": recipe.batch_size, "data": ["d"]}
+    assert budget.sized(asked, tmp_path, 1000).samples == 1000
+    if recipe.vgg:
+        assert "vgg" in build(model, **recipe.tiny).options
+    with torch.device("meta"):
+        assert build(model, **recipe.tiny).name == model
+
+
+def test_every_model_has_a_recipe() -> None:
+    assert set(MODELS) - {"bicubic"} == set(budget.RECIPES)
+    assert set(budget.MODELS) == set(budget.RECIPES) - {"c2-teacher", "c2-student"}
+
+
+# --- a cell ---
+
+
+@pytest.fixture(scope="module")
+def filled(
+    drawn_data: Manifest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[protocol.Study, dict[str, Any]]:
+    """A trained, scored cell of a tiny ResNet, run by torch because its export failed."""
+    study = protocol.Study(
+        tmp_path_factory.mktemp("results"), minutes=0.0001, identity=False, smoke=True
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "export", lambda *_, **__: 1 / 0)
+        return study, protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0)
+
+
+def test_a_cell_says_where_it_came_from(filled: tuple[protocol.Study, dict[str, Any]]) -> None:
+    study, found = filled
+    assert found["backend"] == {
+        "backend": "torch",
+        "reason": "ZeroDivisionError: division by zero",
+    }
+    assert found["training"]["samples"] > 0
+    assert set(found["summary"]["conditions"]) == {"bicubic", "none"}
+    assert found["summary"]["command"].startswith("fsrst evaluate --model results/runs/resnet-")
+    text = json.dumps(found)
+    assert str(study.results) not in text and "data_root" not in text
+    assert protocol.read_cells(study.results) == [json.loads(text)]
+
+
+def test_a_cell_is_filled_once(
+    filled: tuple[protocol.Study, dict[str, Any]],
+    drawn_data: Manifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, found = filled
+    for name in ("predict", "score", "opened"):
+        monkeypatch.setattr(protocol, name, never)
+    monkeypatch.setattr(budget, "train", never)
+    assert protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0) == found
+    run = study.results / "runs" / found["run"]
+    with pytest.raises(AssertionError, match="must not be called"):  # identity: score again
+        protocol.evaluate(replace(study, identity=True), run, drawn_data, 0)
+
+
+def test_a_failure_fills_a_cell_too(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_model(*_: Any) -> None:
+        raise budget.Diverged("the loss is nan after 8 samples")
+
+    monkeypatch.setattr(protocol, "train_model", train_model)
+    study = protocol.Study(tmp_path)
+    protocol.cell(study, "hime", drawn_data, drawn_data, 13, 3)
+    (found,) = protocol.read_cells(tmp_path)
+    assert found["failed"] == "the loss is nan after 8 samples"
+    (row,) = table1.rows_of([found])
+    assert "**failed 1 times**" in table1.score_table([row], table1.paper())
+
+
+def test_costs_are_those_of_the_published_facts() -> None:
+    work = costs.multiply_accumulates(build("fsrst-small"), 3)
+    assert work["frame"] == pytest.approx(0.53, abs=0.005)
+    assert work["frame"] + work["encode"] == pytest.approx(0.83, abs=0.005)
+    assert costs.multiply_accumulates(build("resnet-small", width=8, blocks=1), 0)["encode"] == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's /proc")
+def test_costs_are_measured_once(
+    filled: tuple[protocol.Study, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, found = filled
+    runs = {"resnet-small": study.results / "runs" / found["run"]}
+    cost = costs.costs_of(study.results, runs, 1, smoke=True)["resnet-small"]
+    assert cost["parameters"] == found["summary"]["parameters"]
+    assert cost["call"]["median_ms"] > 0
+    assert 0 < cost["memory"]["mb"] < cost["memory"]["process_mb"]
+    monkeypatch.setattr(costs, "times_of", never)
+    assert costs.costs_of(study.results, runs, 1)["resnet-small"] == cost
+    with pytest.raises(AssertionError, match="must not be called"):
+        costs.costs_of(study.results, runs, 1, again=True)
+    assert "resnet-small | " in table1.cost_table({"resnet-small": cost})
+
+
+# --- tables from made-up cells ---
+
+
+def made_up(results: Path, model: str, seed: int, psnrs: list[float], count: int) -> dict[str, Any]:
+    """A cell of two people with two pictures each, under ``results``."""
+    name = f"{model}-call-s{seed}-n{count}"
+    folder = results / "scores" / name
+    folder.mkdir(parents=True)
+    best = "right" if count else "none"
+    lines = [f"p{i},{'ab'[i // 2]},{best},{psnr}" for i, psnr in enumerate(psnrs)]
+    (folder / "scores.csv").write_text("\n".join(["id,identity,condition,psnr", *lines]) + "\n")
+    means = {"psnr_mean": float(np.mean(psnrs)), "psnr_pooled": 29.0, "ssim": 0.9}
+    worse = {**means, "psnr_mean": means["psnr_mean"] - 1}
+    conditions = {"right": means, "none": worse, "wrong": worse} if count else {"none": means}
+    bicubic = {**means, "psnr_mean": 26.5}
+    return {
+        "model": model, "run": name, "seed": seed, "references": count, "minutes": 20,
+        "smoke": False, "scores": f"scores/{name}",
+        "train": {"name": "call", "hash": "1"}, "test": {"name": "call", "hash": "1"},
+        "training": {"samples": 9000.0, "seconds": 1100.0, "stages_seconds": 100.0},
+        "summary": {
+            "parameters": 1000, "options": {}, "conditions": {"bicubic": bicubic, **conditions}
+        },
+    }  # fmt: skip
+
+
+def test_rows_are_means_over_seeds(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "resnet", 13, [29, 29, 29, 29], 0),
+        made_up(tmp_path, "fsrst", 13, [30, 30, 30, 30], 3),
+        made_up(tmp_path, "fsrst", 14, [32, 32, 32, 32], 3),
+    ]
+    bicubic, resnet, fsrst = table1.rows_of(cells)
+    assert (bicubic["model"], bicubic["right"]["psnr_mean"]) == ("bicubic", 26.5)
+    assert resnet["right"]["psnr_mean"] == 29 and "psnr_mean_sd" not in resnet["right"]
+    assert fsrst["right"]["psnr_mean"] == 31
+    assert fsrst["right"]["psnr_mean_sd"] == pytest.approx(2**0.5)
+    assert fsrst["none"]["psnr_mean"] == 30
+    assert fsrst["minutes"] == pytest.approx(20)  # with the stages before
+    text = table1.score_table([bicubic, resnet, fsrst], table1.paper())
+    line = next(line for line in text.splitlines() if line.startswith("| fsrst"))
+    assert "(2 seeds)" in line and "31.00 ± 1.41" in line and "32.08 / 29.28 / 31.75" in line
+    resnet_cells = next(line for line in text.splitlines() if line.startswith("| resnet"))
+    assert resnet_cells.split("|")[9:11] == ["  ", "  "]  # it takes no references
+
+
+def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
+        made_up(tmp_path, "fsrst", 14, [99, 99, 99, 99], 3),  # no other has this seed
+        made_up(tmp_path, "hime-small", 13, [29, 29, 30, 30], 3),
+        made_up(tmp_path, "resnet", 13, [31, 32, 31, 33.4], 0),
+    ]
+    claims = {(c["above"], c["below"]): c for c in table1.claims_of(tmp_path, cells)}
+    assert set(claims) == {("fsrst", "hime-small"), ("fsrst", "resnet")}
+    hime, resnet = claims["fsrst", "hime-small"], claims["fsrst", "resnet"]
+    assert hime["seeds"] == [13]
+    assert hime["difference_db"] == pytest.approx(1.25)  # of 1, 2, 0, 2
+    assert hime["standard_error_db"] == pytest.approx((2 * (0.5**2 + 0.5**2)) ** 0.5 / 4)
+    assert hime["paper_db"]["DFD"] == pytest.approx(32.0838 - 31.0227)
+    assert resnet["paper_db"] == {"DFD": pytest.approx(0.3343)}
+    text = table1.claim_table(list(claims.values()))
+    assert "| fsrst above hime-small | +1.25 ± 0.25 |" in text
+    assert "| -1.10 ± 0.10 | DFD +0.33 | **does not hold** |" in text
+
+
+def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [made_up(tmp_path, "fsrst", 13, [30, 30, 30, 30], 3)]
+    cells.append({**made_up(tmp_path, "ttsr", 13, [27, 27, 27, 27], 1)})
+    cells[1]["training"]["samples"] = 300.0
+    cells[1]["summary"]["options"] = {"vgg": "loaded:stlpips-vgg16-1"}
+    result = {
+        "machine": {"cpu": "a processor"}, "threads": 1, "commit": "abc", "date": "2026-01-01T0",
+        "smoke": False, "command": "python experiments/table1.py", "cells": cells, "costs": {},
+        "rows": table1.rows_of(cells), "claims": table1.claims_of(tmp_path, cells),
+        "paper": table1.paper(),
+    }  # fmt: skip
+    monkeypatch.setattr(table1, "paper", never)
+    monkeypatch.setattr(table1, "read_scores", never)
+    text = table1.markdown(json.loads(json.dumps(result)))
+    assert "### call -> call" in text and "+3.00" in text
+    assert "**ttsr** saw under 5,000 samples" in text and "stlpips-vgg16" in text
+    assert "| C2-Matching | 1 | 9.98 | 32.01 / 0.9339 |" in text
+
+
+def test_table_2_tells_what_references_add(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "resnet", 13, [29, 29, 29, 29], 0),
+        made_up(tmp_path, "fsrst", 13, [29, 29, 29.5, 29.5], 1),
+        made_up(tmp_path, "fsrst", 13, [30, 30, 31, 31], 3),
+    ]
+    none, one, three = table2.rows_of(tmp_path, cells)
+    assert "gain_db" not in none
+    assert (one["gain_db"], three["gain_db"]) == (0.25, 1.5)
+    assert three["gain_standard_error_db"] == pytest.approx(0.5)
+    text = table2.score_table([none, one, three], table2.paper()["table2"])
+    assert "| +1.50 ± 0.50 |" in text and "| 32.08 / 0.9308 |" in text
+
+
+def test_table_2_refuses_fewer_references_than_it_names(
+    drawn_data: Manifest, tmp_path: Path
+) -> None:
+    table2.check_references(drawn_data, drawn_data, 3)
+    with pytest.raises(FsrstError, match="lists 3 references, 5 are asked for.*references 2"):
+        table2.check_references(drawn_data, drawn_data, 5)
+    few = [replace(s, references=s.references[:1]) for s in drawn_data.samples if s.split == "val"]
+    for sample in few:
+        for file in (sample.target, *sample.references):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes((drawn_data.root / file).read_bytes())
+    test = write_manifest(tmp_path, few, dict(drawn_data.info))
+    with pytest.raises(FsrstError, match="val: .* lists 1 references"):
+        table2.check_references(drawn_data, test, 2)
+
+
+# --- figures ---
+
+
+class Constant:
+    """An upscaler whose pictures are of one grey."""
+
+    backend, precision, scale = "torch", "f32", 4
+
+    def __init__(self, grey: int) -> None:
+        self.model = f"grey-{grey}"
+        self.info = {"weights_hash": f"{grey:016d}", "options": {}}
+        self.grey = grey
+
+    def set_references(self, pictures: list[Pixels], /) -> None:
+        pass
+
+    def __call__(self, lr: Pixels, /) -> Pixels:
+        return np.full((4 * lr.shape[0], 4 * lr.shape[1], 3), self.grey, dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folders(drawn_data: Manifest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Scored folders of two models, one of which takes no references."""
+    root = tmp_path_factory.mktemp("figures")
+    for name, grey, conditions in (("a", 60, ("right",)), ("b", 190, ("none",))):
+        references = 3 if conditions == ("right",) else 0
+        out = root / name
+        predict(
+            Constant(grey), drawn_data, "val", out, n_references=references, conditions=conditions
+        )
+        score(out, drawn_data)
+    return {name: root / name for name in "ab"}
+
+
+def test_a_sheet_shows_every_model_beside_the_truth(
+    folders: dict[str, Path], drawn_data: Manifest
+) -> None:
+    made = figures.figure(folders, people=2)
+    gap = 4
+    step = 128 + gap
+    assert made.shape[1] == gap + 8 * step  # input, 3 references, bicubic, a, b, truth
+    row = (made[:, gap + 5 * step : gap + 5 * step + 128] == 60).all(axis=(1, 2))
+    assert row.sum() == 2 * 128  # two people
+    top = int(np.argmax(row))
+    panels = [made[top : top + 128, gap + n * step :][:, :128] for n in range(8)]
+    first = figures.spread_over_people(drawn_data.split("val"), 2)[0]
+    assert np.array_equal(panels[7], read_image(drawn_data.root / first.target))
+    assert np.array_equal(panels[1], read_image(drawn_data.root / first.references[0]))
+    assert (panels[6] == 190).all()
+
+
+def test_a_sheet_is_of_one_data_set(folders: dict[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    record = json.loads((folders["b"] / "predictions.json").read_text())
+    record["data"]["hash"] = "0" * 16
+    (other / "predictions.json").write_text(json.dumps(record))
+    with pytest.raises(FsrstError, match="one sheet shows one of them"):
+        figures.figure({"a": folders["a"], "other": other}, people=1)
+
+
+def test_a_committed_sheet_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "sheet.png"
+    monkeypatch.setattr(figures, "LARGEST", 8000)
+    figures.written(path, pixels, small=True)
+    assert path.stat().st_size <= 8000
+    assert np.abs(read_image(path).astype(int) - pixels).mean() < 30
+    monkeypatch.setattr(figures, "LARGEST", 2000)
+    with pytest.raises(FsrstError, match="larger than 2000 bytes"):
+        figures.written(path, pixels, small=True)
+
+
+# --- command lines ---
+
+
+def test_commands_name_no_machine(drawn_data: Manifest, tmp_path: Path) -> None:
+    data, results = str(drawn_data.root), str(tmp_path)
+    shown = protocol.command_of(
+        [f"{tmp_path}/table1.py", "--train", data, "--results", results, "--vgg", "/home/me/v.pth"]
+    )
+    name = drawn_data.root.name
+    assert shown == (
+        f"python experiments/table1.py --train data/{name} --results results --vgg v.pth"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "message"),
+    [
+        (table1, ["--train", "d", "--results", "r"], "1 --train and 0 --test: name both"),
+        (table1, ["--train", "d", "--test", "d", "--results", "r"], "no manifest.jsonl in d"),
+        (table2, ["--results", "r"], "say what to score: --data DIR"),
+        (table2, ["--data", "DRAWN", "--minutes", "0", "--results", "r"], "expected more than 0"),
+        (table2, ["--data", "DRAWN"], "say where the results go: --results DIR"),
+        (figures, [], "nothing to draw"),
+        (figures, ["r"], "say where the sheet goes"),
+        (figures, ["--results", "r"], "no cells in r"),
+        (figures, ["--drawn", "x.png", "--people", "0"], "expected 1 or more"),
+    ],
+)
+def test_mistakes_are_one_line(
+    script: Any,
+    words: list[str],
+    message: str,
+    drawn_data: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [str(drawn_data.root) if word == "DRAWN" else word for word in words]
+    monkeypatch.setattr(sys, "argv", ["script", *words])
+    assert protocol.finished(script.main) == 2
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+    assert not any(tmp_path.iterdir())

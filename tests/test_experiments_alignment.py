@@ -1,0 +1,487 @@
+"""Experiments on alignment, stability, aggregation, ablations: their parts, and that they run."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fsrst.data.manifest import Manifest
+from fsrst.data.synthetic import draw_face
+from fsrst.errors import FsrstError
+from fsrst.image import to_planes
+from fsrst.models import build
+from fsrst.models.alignment import IDENTITY, Localisation, warp
+from fsrst.models.baselines.deformable import ModulatedDeformConv
+from fsrst.models.weights import save_weights
+from fsrst.options import TrainOptions
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
+
+import ablations
+import aggregation
+import aligner
+import alignment
+import budget
+import curves
+import geometry
+import stability
+import watch
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def planes(*pictures: Any) -> torch.Tensor:
+    return torch.from_numpy(np.stack([to_planes(picture) for picture in pictures]))
+
+
+def still(count: int = 1) -> torch.Tensor:
+    return torch.tensor(IDENTITY).view(1, 2, 3).repeat(count, 1, 1)
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def test_a_curve_is_drawn_and_broken_where_it_is_not_finite() -> None:
+    line = [(0.0, 1.0), (1.0, 1.0), (2.0, math.nan), (3.0, 1.0), (4.0, 1.0)]
+    whole = curves.chart(
+        [curves.Curve("a", line)], title="t", x_label="x", y_label="y", y_range=(0.5, 1.5)
+    )
+    assert whole.dtype == np.uint8
+    assert whole.shape == (curves.HEIGHT, curves.WIDTH, 3)
+    orange = np.abs(whole.astype(int) - (230, 159, 0)).sum(axis=2) < 60
+    columns = np.flatnonzero(orange.any(axis=0))
+    middle = (curves.LEFT + curves.WIDTH - curves.RIGHT) // 2
+    assert columns.min() < middle - 80
+    assert columns.max() > middle + 80
+    assert not orange[:, middle - 80 : middle + 80].any()
+
+
+def test_what_leaves_the_range_is_not_drawn_over_the_margins() -> None:
+    wild = [curves.Curve("a", [(-50.0, -9.0), (0.5, 0.5), (50.0, 9.0)])]
+    whole = curves.chart(
+        wild, title="", x_label="", y_label="", x_range=(0.0, 1.0), y_range=(0.0, 1.0)
+    )
+    orange = np.abs(whole.astype(int) - (230, 159, 0)).sum(axis=2) < 60
+    assert orange.any()
+    assert not orange[:, : curves.LEFT - 6].any()
+    assert not orange[curves.HEIGHT - curves.BOTTOM + 6 :].any()
+
+
+def test_charts_without_values_and_beside_each_other() -> None:
+    none = curves.chart([curves.Curve("a", [])], title="t", x_label="x", y_label="y", log_y=True)
+    assert none.min() < 100  # it says so
+    assert curves.beside([none] * 4).shape == (2 * curves.HEIGHT, 3 * curves.WIDTH, 3)
+
+
+def test_ticks_are_round() -> None:
+    assert curves.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert curves.ticks(0.011, 0.029) == [0.015, 0.02, 0.025]
+    assert curves.log_ticks(-2, 0) == [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    assert curves.log_ticks(math.log10(0.31), math.log10(0.39)) == [0.32, 0.34, 0.36, 0.38]
+
+
+def test_smoothing_and_tables() -> None:
+    assert curves.smoothed([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(2, 2.0), (3, 5.0)]
+    assert curves.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+# --- alignment ------------------------------------------------------------------------------------
+
+
+def test_maps_have_the_papers_ranges() -> None:
+    maps = geometry.draw_maps(np.random.default_rng(0), 2000)
+    linear, shift = maps[:, :, :2], maps[:, :, 2]
+    zoom = torch.linalg.det(linear).sqrt()
+    assert 0.8 <= zoom.min() < 0.81
+    assert 1.19 < zoom.max() <= 1.2
+    assert 0.198 < shift.abs().max() <= 0.2  # a tenth of the side each way
+    degrees = torch.rad2deg(torch.atan2(linear[:, 1, 0], linear[:, 0, 0]))
+    assert 9.9 < degrees.abs().max() <= 10
+    turned = linear.transpose(1, 2) @ linear  # no shear: zoom squared times the identity
+    assert torch.allclose(turned, zoom.square().view(-1, 1, 1) * torch.eye(2), atol=1e-5)
+    small = geometry.draw_small_maps(np.random.default_rng(0), 2000) - still()
+    assert 0.05 < small.abs().max() <= geometry.REST
+    assert small.abs().mean() < geometry.REST / 4
+
+
+def test_inverse_and_composition() -> None:
+    first, second = geometry.draw_maps(np.random.default_rng(1), 2)[:, None]
+    assert torch.allclose(geometry.compose(first, geometry.inverse(first)), still(), atol=1e-6)
+    ramp = torch.linspace(-1, 1, 64).view(1, 1, 1, 64) + torch.linspace(-2, 2, 64).view(1, 1, 64, 1)
+    twice = warp(warp(ramp, first), second)
+    once = warp(ramp, geometry.compose(first, second))
+    assert torch.allclose(twice[:, :, 24:40, 24:40], once[:, :, 24:40, 24:40], atol=1e-3)
+
+
+def test_errors_are_in_the_units_they_name() -> None:
+    moved = still()
+    moved[0, 0, 2] = 2 / 128  # a pixel of 128
+    assert geometry.corner_error(moved, still(), 128) == pytest.approx(1)
+    assert geometry.numbers_error(moved, still()) == pytest.approx(2 / 128 / 6)
+    x = torch.zeros(1, 3, 8, 8)
+    y = torch.zeros(1, 3, 8, 8)
+    y[:, :, 0] = 1  # a border row: an eighth of the picture, nothing of its centre
+    assert geometry.image_error(x, y, still()) == pytest.approx(1 / 8)
+    assert geometry.image_error(x, y, still(), crop=4) == 0
+
+
+def test_least_squares_undoes_a_map_and_never_makes_it_worse() -> None:
+    x = planes(draw_face(3, 0, 128), draw_face(4, 1, 128))
+    known = geometry.draw_maps(np.random.default_rng(2), 2)
+    truth = geometry.inverse(known)
+    y = warp(x, known)
+    before = geometry.corner_error(still(2), truth, 128)
+    after = geometry.corner_error(geometry.least_squares(x, y), truth, 128)
+    assert before.min() > 5
+    assert after.max() < 0.3
+    flat = torch.full_like(x, 0.5)
+    assert torch.equal(geometry.least_squares(flat, flat), still(2))
+    assert torch.equal(geometry.least_squares(x, flat, known), known)
+
+
+def test_the_alignment_net_is_the_papers_and_starts_as_the_identity() -> None:
+    with torch.device("meta"):
+        net = aligner.AlignmentNet()
+    assert sum(p.numel() for p in net.parameters()) == 344_102
+    x, y = torch.rand(2, 2, 3, 128, 128)
+    assert torch.equal(aligner.AlignmentNet()(x, y), still(2))
+
+
+def test_repetition_composes() -> None:
+    step = geometry.draw_maps(np.random.default_rng(3), 1)
+    x = torch.rand(1, 3, 16, 16)
+    way = alignment.repeated(lambda x, y: step, 3)  # type: ignore[arg-type]
+    cubed = geometry.compose(geometry.compose(step, step), step)
+    assert torch.allclose(way(x, x), cubed, atol=1e-6)
+
+
+def test_a_interrupted_and_resumed_equals_uninterrupted(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aligner, "BATCH", 2)
+    task = aligner.KnownMaps(aligner.Faces([drawn_data], "train"), seed=5)
+    asked = {"seed": 5, "minutes": None, "learning_rate": 1e-3}
+    whole, facts = aligner.fit(tmp_path / "whole", task.loss, asked)
+    assert facts["samples"] == 4
+    assert 3 < facts["curve"][0][1] < 40  # the corners of an aligner that does nothing [px]
+
+    def interrupted(net: Any, done: int, batch: int) -> Any:
+        if done == 2:
+            raise KeyboardInterrupt
+        return task.loss(net, done, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        aligner.fit(tmp_path / "part", interrupted, asked)
+    part, _ = aligner.fit(tmp_path / "part", task.loss, asked)
+    ours, theirs = part.state_dict(), whole.state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert not torch.equal(ours["fc2.weight"], torch.zeros(6, 32))
+    with pytest.raises(FsrstError, match="name other --results"):
+        aligner.fit(tmp_path / "part", task.loss, {**asked, "seed": 6})
+    again, _ = aligner.fit(tmp_path / "part", interrupted, asked)  # finished: nothing is trained
+    assert torch.equal(again.fc2.weight, whole.fc2.weight)
+
+
+def test_a_loss_that_is_no_number_stops() -> None:
+    net = aligner.AlignmentNet()
+    optimizer = torch.optim.Adam(net.parameters())
+    with pytest.raises(FsrstError, match="the loss is nan after 6 samples"):
+        aligner.step(net, optimizer, lambda *_: (torch.tensor(math.nan), 0.0), 6)
+
+
+def test_faces_of_another_size_are_refused(drawn_data: Manifest) -> None:
+    other = Manifest(drawn_data.root, drawn_data.samples, {**drawn_data.info, "size": 64})
+    with pytest.raises(FsrstError, match="64 px.*takes 128 px"):
+        aligner.Faces([other], "val")
+
+
+# --- stability ------------------------------------------------------------------------------------
+
+
+def test_displacement_is_in_pixels_of_the_input() -> None:
+    theta = still(2)
+    theta[0, 0, 2] = 2 / 32  # a pixel of 32, in one of two pictures
+    features = torch.zeros(2, 3, 32, 32)
+    inputs = (features, features)
+    found = watch.displacement(Localisation(32), inputs, theta)
+    assert found == pytest.approx((0.5, 1))
+    offset = torch.zeros(1, 18, 4, 4)
+    offset[0, 0:2] = torch.tensor([3.0, 4.0]).view(2, 1, 1)  # y and x of the first of nine taps
+    conv = ModulatedDeformConv(3, 3, groups=1)
+    assert watch.displacement(conv, (features, offset), features) == pytest.approx((5 / 9, 5))
+    assert watch.displacement(torch.nn.ReLU(), inputs, features) is None
+
+
+def test_the_watch_notes_steps_of_training_alone(tmp_path: Path) -> None:
+    path = tmp_path / "alignment.json"
+    conv, x = ModulatedDeformConv(2, 2, groups=1), torch.rand(1, 2, 4, 4)
+    one, two = (torch.full((1, 18, 4, 4), value) for value in (1.0, 2.0))
+    shown: list[int] = []
+    with watch.watched(path, interval=4) as noting:
+        progress = noting(lambda done, total, text: shown.append(done))
+        conv(x, one), conv(x, two)
+        progress(4, 8, "")
+        assert json.loads(path.read_text())["4"] == pytest.approx([1.5 * 2**0.5, 2 * 2**0.5])
+        with torch.no_grad():
+            conv(x, two)  # scoring
+        progress(6, 8, "")
+    conv(x, two)
+    with watch.watched(path, interval=4) as noting:  # goes on
+        conv(x, one)
+        noting(lambda *_: None)(8, 8, "")
+    kept = json.loads(path.read_text())
+    assert list(kept) == ["4", "8"]
+    assert shown == [4, 6]
+
+
+def test_jumps() -> None:
+    calm = [1.0] * stability.BEFORE
+    assert stability.jumps([*calm, 1.9, 1.0]) == 0
+    assert stability.jumps([*calm, 2.0, 1.0, 7.0]) == 2
+    assert stability.jumps([9.0, 1.0, 9.0]) == 0  # too early to tell
+
+
+def one_run(seed: int, psnr: float | None, **changes: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "model": "hime",
+        "learning_rate": 1e-3,
+        "seed": seed,
+        "failed": None if psnr else "the loss is nan after 16 samples",
+        "loss": [(8.0 * k, 0.1) for k in range(1, 21)],
+        "gradient_norm": [(8.0 * k, float(k)) for k in range(1, 21)],
+        "alignment": [[8 * k, 0.5 * k, 1.0 * k] for k in range(1, 21)],
+    }
+    if psnr:
+        facts |= {"psnr": psnr, "bicubic": 25.0, "collapsed": psnr < 25}
+    return facts | changes
+
+
+def test_a_line_of_the_table_counts_failures_and_spread() -> None:
+    line = stability.summary([one_run(1, 26.0), one_run(2, 24.0), one_run(3, None)])
+    assert (line["seeds"], line["failed"], line["collapsed"]) == (3, 1, 1)
+    assert line["psnr_mean"] == 25
+    assert line["psnr_spread"] == pytest.approx(2**0.5)
+    assert line["over_bicubic"] == 0
+    assert line["gradient_largest"] == 20
+    assert line["displacement_end"] == pytest.approx(9.75)  # mean of the last two steps
+    assert line["displacement_largest"] == 20
+    alone = stability.summary([one_run(3, None, loss=[], gradient_norm=[], alignment=[])])
+    assert alone["failed"] == 1
+    assert alone["psnr_mean"] is None
+    text = stability.network_table([line, {**alone, "model": "hime-small"}])
+    assert "| hime | deformable with masks, on 64 features | 3 | 1 | 1 | 0 | 25.00 to 25.00" in text
+
+
+def test_a_run_that_diverged_is_a_result_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def diverges(options: TrainOptions, **_: Any) -> None:
+        calls.append(options.out)
+        raise FsrstError("the gradient norm is inf after 64 samples; the last checkpoint is kept")
+
+    monkeypatch.setattr(ablations, "train", diverges)
+    options = TrainOptions(model="fsrst-small", data=["d"], out=str(tmp_path), samples=8)
+    for _ in range(2):
+        assert ablations.trained(options) == "the gradient norm is inf after 64 samples"
+    assert len(calls) == 1
+
+    def mistaken(options: TrainOptions, **_: Any) -> None:
+        raise FsrstError("no manifest.jsonl in d")
+
+    monkeypatch.setattr(ablations, "train", mistaken)
+    with pytest.raises(FsrstError, match="no manifest"):
+        ablations.trained(options.model_copy(update={"out": str(tmp_path / "other")}))
+
+
+# --- aggregation ----------------------------------------------------------------------------------
+
+
+def test_the_cliff_lies_where_the_formula_says() -> None:
+    found = aggregation.cliff()
+    for count, half in found["halves"].items():
+        assert half["formula"] == pytest.approx(20.723 + math.log(int(count)), abs=1e-3)
+        assert half["measured"] == pytest.approx(half["formula"], abs=1e-6)
+    curve = dict(found["curves"]["3"])
+    assert curve[0.0] == pytest.approx(1, abs=1e-6)
+    assert curve[30.0] < 1e-3
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 3])
+def test_mixed_references(drawn_data: Manifest, wrong: int) -> None:
+    people = {s.target: s.identity for s in drawn_data.samples}
+    for sample in aggregation.mixed(drawn_data, wrong).split("val"):
+        references = sample.references[: aggregation.REFERENCES]
+        theirs = [people[file] == sample.identity for file in references]
+        assert theirs == [True] * (3 - wrong) + [False] * wrong
+        assert sample.target not in references
+
+
+def test_models_that_weigh_nothing_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "resnet.safetensors"
+    save_weights(path, build("bicubic"))
+    with pytest.raises(FsrstError, match="bicubic, which weighs no references"):
+        aggregation.weights_file(str(path))
+    assert aggregation.label_of("runs/fsrst2/model.safetensors") == "fsrst2"
+    assert aggregation.label_of("fsrst-call") == "fsrst-call"
+
+
+# --- ablations ------------------------------------------------------------------------------------
+
+
+def test_every_variant_is_another_network() -> None:
+    with torch.device("meta"):
+        nets = {name: build("fsrst2-small", **o) for name, (_, o) in ablations.VARIANTS.items()}
+    kinds = {json.dumps(net.options, sort_keys=True) for net in nets.values()}
+    assert len(kinds) == len(ablations.VARIANTS) == 8
+    assert nets["full"].options == build("fsrst2-small").options
+
+
+def test_pictures_are_compared_one_by_one() -> None:
+    def rows(*psnr: float) -> list[dict[str, Any]]:
+        return [
+            {"id": str(i), "identity": "ab"[i % 2], "condition": "right", "psnr": value}
+            for i, value in enumerate(psnr)
+        ]
+
+    difference, error = ablations.paired(rows(30, 31, 32), rows(29, 30, 31)[::-1], "right")
+    assert (difference, error) == (1, 0)
+    assert ablations.paired(rows(30, 20), rows(29, 21), "right")[0] == 0
+
+
+def test_only_numbers_of_references_that_all_samples_list(drawn_data: Manifest) -> None:
+    assert ablations.counts_of(drawn_data) == [1, 2, 3]  # four pictures of each person
+
+
+def test_a_length_in_samples_is_whole_batches(tmp_path: Path) -> None:
+    budget = ablations.budget_of({"batch_size": 16}, tmp_path, 15, samples=1000)
+    assert budget == {"minutes": None, "samples": 992, "measured_samples_per_s": None}
+
+
+def test_a_length_in_minutes_is_measured_once(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ablations.settings_of(ablations.CONFIG, [drawn_data], seed=5, threads=1)
+    assert settings["model"] == "fsrst2-small"
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 10.0)
+    first = ablations.budget_of(settings, tmp_path, 2, None)
+    assert first == {"minutes": 2, "samples": 1200, "measured_samples_per_s": 10}
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 99.0)
+    assert ablations.budget_of(settings, tmp_path, 2, None) == first
+    with pytest.raises(FsrstError, match="minutes"):
+        ablations.budget_of(settings, tmp_path, 3, None)
+
+
+def test_all_runs_of_stability_share_the_minutes(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = stability.parsed(["--data", "d", "--results", "r", "--minutes", "1"])
+    settings = {
+        (model, 1e-3, seed): stability.harsh(model, 1e-3, seed, [drawn_data], arguments)
+        for model in ("hime", "fsrst-small")
+        for seed in (1, 2)
+    }
+    rates = {"hime": 5.0, "fsrst-small": 20.0}
+    monkeypatch.setattr(stability, "measured_rate", lambda s, **_: rates[s["model"]])
+    found = stability.shared_budget(settings, tmp_path, arguments)
+    assert found["samples"] == 120  # 60 s / (2 / 5 + 2 / 20), in batches of 8
+    monkeypatch.setattr(stability, "measured_rate", None)
+    assert stability.shared_budget(settings, tmp_path, arguments)["samples"] == 120
+    arguments.minutes = 2
+    with pytest.raises(FsrstError, match="name other --results"):
+        stability.shared_budget(settings, tmp_path, arguments)
+
+
+# --- the whole of each, on drawn faces ------------------------------------------------------------
+
+
+def test_ablations_run_and_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablations, "COUNTS", (3, 5))
+    command = ["--smoke", "--results", str(tmp_path), "--variants", "full", "no-search"]
+    ablations.main(command)
+    result = json.loads((tmp_path / "ablations.json").read_text())
+    text = (tmp_path / "ablations.md").read_text()
+    assert str(tmp_path) not in text + json.dumps(result)  # no machine's folders
+    assert set(result["variants"]) == {"full", "no-search"}
+    scores = result["variants"]["no-search"]["data"]["drawn"]
+    assert set(scores) == {"3", "5"}
+    difference = (
+        scores["3"]["conditions"]["right"]["psnr_mean"]
+        - result["variants"]["full"]["data"]["drawn"]["3"]["conditions"]["right"]["psnr_mean"]
+    )
+    assert scores["3"]["over_full_db"] == pytest.approx(difference)
+    assert f"{difference:+.3f}" in text
+    assert (tmp_path / "ablations.png").is_file()
+    capsys.readouterr()
+    ablations.main(command)
+    assert "scores on" not in capsys.readouterr().out
+    again = json.loads((tmp_path / "ablations.json").read_text())
+    assert again["variants"]["full"]["weights_hash"] == result["variants"]["full"]["weights_hash"]
+
+
+def test_stability_runs(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stability, "drawn", lambda _: drawn_data)
+    stability.main(
+        ["--smoke", "--results", str(tmp_path), "--models", "resnet-small", "hime-small"]
+    )
+    result = json.loads((tmp_path / "stability.json").read_text())
+    control, deformable = result["runs"]
+    assert control["alignment"] == []
+    assert [row[0] for row in deformable["alignment"]] == [2, 4]
+    assert len(deformable["gradient_norm"]) == 2
+    assert "| hime-small | 0.00025 | 1 | 0 |" in (tmp_path / "stability.md").read_text()
+    assert (tmp_path / "stability.png").is_file()
+
+
+def test_aggregation_runs(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregation, "drawn", lambda _: drawn_data)
+    monkeypatch.setattr(aggregation, "MIXES", (0, 2))
+    aggregation.main(["--smoke", "--results", str(tmp_path)])
+    result = json.loads((tmp_path / "aggregation.json").read_text())
+    data = drawn_data.name
+    for name in ("random-fsrst-small", "random-fsrst2-small"):
+        found = result["models"][name]["data"][data]["shares"]["2"]
+        assert found["right"] + found["wrong"] + found["none"] == pytest.approx(1)
+        assert found["wrong"] > 0
+    paper = result["models"]["random-fsrst-small"]["data"][data]
+    assert paper["shares"]["2"]["none"] == pytest.approx(0, abs=1e-4)  # weights always sum to 1
+    assert paper["distances"]["wrong"]["beyond_the_cliff"] == 0
+    assert (tmp_path / "aggregation.png").is_file()
+
+
+def test_alignment_runs(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alignment, "drawn", lambda _: drawn_data)
+    monkeypatch.setattr(aligner, "BATCH", 2)
+    monkeypatch.setattr(alignment, "MAPS", 1)
+    monkeypatch.setattr(alignment, "SHOWN", 1)
+    monkeypatch.setattr(geometry, "STEPS", 2)
+    alignment.main(["--smoke", "--results", str(tmp_path)])
+    result = json.loads((tmp_path / "alignment.json").read_text())
+    known = result["a"][drawn_data.name]
+    assert known["the inverse itself"]["corners"] == 0
+    assert known["least squares"]["corners"] < known["nothing moved"]["corners"]
+    assert known["nothing moved"]["pairs"] == 8
+    assert result["b"][drawn_data.name]["network"]["pairs"] == 24
+    assert [line["met"] for line in result["targets"]] == [False] * 6
+    assert "the paper's network, other data | 0.0082" in (tmp_path / "alignment.md").read_text()
+    assert (tmp_path / "alignment-pictures.png").is_file()
