@@ -22,20 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget import FAILURE, LENGTHS, plan, shown, sized, spent
+from budget import FAILURE, LENGTHS, Diverged, plan, shown, sized, spent, trained
 from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_of, finished
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import write_synthetic
-from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import predict
 from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
 from fsrst.files import write_json, write_text
 from fsrst.models.weights import read_header
 from fsrst.options import TrainOptions
 from fsrst.runtime.upscaler import open_upscaler
-from fsrst.train import METRICS, WEIGHTS, Progress, train
+from fsrst.train import METRICS, WEIGHTS, Progress
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
@@ -123,7 +122,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         variant: dict[str, Any] = {"what": what, "recipe": recipe_of(options)}
         result["variants"][name] = variant
         weights = runs / name / WEIGHTS
-        failure = trained(options)
+        failure = outcome_of(options)
         variant["loss"] = column(runs / name / METRICS, "loss")
         if failure is not None:
             variant["failed"] = failure
@@ -176,7 +175,7 @@ def budget_of(
     return {"minutes": None, "samples": whole, "measured_samples_per_s": None}
 
 
-def trained(
+def outcome_of(
     options: TrainOptions, watch: Callable[[Progress], Progress] = lambda progress: progress
 ) -> str | None:
     """Train, or go on with, or keep, the run of ``options``; why it diverged, or None.
@@ -188,14 +187,11 @@ def trained(
     if failure.is_file():
         return str(json.loads(failure.read_text(encoding="utf-8"))["what"])
     try:
-        train(options, resume=True, progress=watch(shown(out.name, options.samples)))
-    except FsrstError as error:
-        if not str(error).startswith(("the loss is", "the gradient norm is")):
-            raise
-        what = str(error).partition(";")[0]
-        write_json(failure, {"what": what})
-        print(f"{out.name}: {what}", flush=True)
-        return what
+        trained(options, resume=True, progress=watch(shown(out.name, options.samples)))
+    except Diverged as error:
+        write_json(failure, {"what": str(error)})
+        print(f"{out.name}: {error}", flush=True)
+        return str(error)
     return None
 
 

@@ -106,7 +106,7 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     options["out"] = f"runs/{name}"
     options.pop("threads")
     if options["init_from"]:
-        options["init_from"] = f"runs/{name.replace('call', 'photo')}/model.safetensors"
+        options["init_from"] = f"runs/{Path(options['init_from']).parent.name}/model.safetensors"
     return {**header, "training": {**header["training"], "options": options}}
 
 
@@ -173,8 +173,8 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
         f" seed ({options['seed']})",
         f"- started from: {started_from(header['training'])}",
-        f"- command: `fsrst train configs/{config_of(name)}.yaml`; the full-length recipe for a GPU"
-        " is `configs/paper.yaml`",
+        f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; the full-length recipe"
+        " for a GPU is `configs/paper.yaml`",
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
         "- the checkpoint is the last one; nothing was chosen on the val split",
         "",
@@ -268,8 +268,10 @@ OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
 RECIPE = ("learning_rate", "schedule", "ema", "clip_norm", "precision", "augmentation")
 
 
-def config_of(name: str) -> str:
-    return f"cpu-{name}" if name.startswith("fsrst2") else "cpu-" + name.removeprefix("fsrst-")
+def config_of(name: str, options: dict[str, Any]) -> str:
+    if not name.startswith("fsrst2"):
+        return "cpu-" + name.removeprefix("fsrst-")
+    return f"cpu-{name}-more" if options["init_from"] else f"cpu-{name}"
 
 
 if __name__ == "__main__":

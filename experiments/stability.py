@@ -11,9 +11,7 @@ augmentation and number of samples are equal: what ``--minutes`` give in all, at
 first and kept, or ``--samples``. Every step's loss and gradient norm are logged, and how far the
 alignment moves things (watch.py). Networks without alignment stand beside, as a control.
 
-A run *failed* if a loss or gradient was not finite, and *collapsed* if it ends below bicubic on
-``--data`` (val). A *jump* is a step whose loss is twice the median of the 25 before. An interrupted
-call goes on where it was. Written: stability.json, stability.md, stability.png.
+An interrupted call goes on where it was. Written: stability.json, stability.md, stability.png.
 """
 
 import argparse
@@ -25,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablations import about, evaluated, made, settings_of, trained
+from ablations import about, evaluated, made, outcome_of, recipe_of, settings_of
 from budget import CONFIG, measured_rate, sized
 from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_of, drawn, finished
@@ -55,6 +53,8 @@ SEEDS = (13, 14, 15, 16, 17)
 BATCH = 8
 SAVED_STEPS = 25  # steps from one checkpoint to the next
 JUMP, BEFORE = 2.0, 25  # a loss so many times the median of so many steps before
+COLLAPSED = 1.0  # so far below bicubic [dB]
+SMOOTHED = 5  # steps of a point in the figure
 COLUMNS = {  # key of a line: title, format
     "model": ("network", ""),
     "learning_rate": ("learning rate", "g"),
@@ -147,6 +147,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
             log_samples=arguments.batch_size,
             checkpoint_samples=SAVED_STEPS * arguments.batch_size,
         )
+        result.setdefault("first_recipe", recipe_of(options))  # others: their rate, seed, model
         facts = one_run(options, test, results / NAME / name, command)
         result["runs"].append({"model": model, "learning_rate": rate, "seed": seed, **facts})
     result["table"] = [
@@ -154,6 +155,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         for model in arguments.models
         for rate in arguments.rates
     ]
+    result["runs"] = [thinned(facts) for facts in result["runs"]]
     write_json(results / f"{NAME}.json", result)
     write_text(results / f"{NAME}.md", markdown(result))
     save(results / f"{NAME}.png", figure(result))
@@ -228,7 +230,7 @@ def one_run(options: TrainOptions, test: Manifest, scores: Path, command: str) -
     """Train and score: how it ended, its curves by step, PSNR on the val split of ``test``."""
     out = Path(options.out)
     with watched(out / ALIGNMENT, options.checkpoint_samples) as watch:
-        failed = trained(options, watch)
+        failed = outcome_of(options, watch)
     kept = json.loads((out / ALIGNMENT).read_text(encoding="utf-8"))
     facts: dict[str, Any] = {
         "failed": failed,
@@ -238,17 +240,11 @@ def one_run(options: TrainOptions, test: Manifest, scores: Path, command: str) -
     }
     if failed is None:
         found = evaluated(
-            out.name,
-            out / WEIGHTS,
-            test,
-            scores,
-            conditions=("right",),
-            command=command,
-            threads=options.threads or 1,
+            out.name, out / WEIGHTS, test, scores, conditions=("right",), command=command
         )
         means = {name: values["psnr_mean"] for name, values in found["conditions"].items()}
         facts |= {"psnr": means["right"], "bicubic": means["bicubic"]}
-        facts["collapsed"] = means["right"] < means["bicubic"]
+        facts["collapsed"] = means["right"] < means["bicubic"] - COLLAPSED
     return facts
 
 
@@ -286,6 +282,18 @@ def last_tenth(points: Sequence[Any]) -> Sequence[Any]:
     return points[-max(1, len(points) // 10) :]
 
 
+def thinned(run: dict[str, Any]) -> dict[str, Any]:
+    """A run with means of five steps in place of every step; its folder keeps them all."""
+    kept = {
+        key: [
+            [done, float(f"{value:.4g}")]
+            for done, value in smoothed([(point[0], point[1]) for point in run[key]], SMOOTHED)
+        ]
+        for key in ("loss", "gradient_norm", "alignment")
+    }
+    return {**run, **kept}
+
+
 def jumps(losses: Sequence[float]) -> int:
     """Steps whose loss is at least twice the median of the 25 steps before."""
     values = np.asarray(losses)
@@ -307,7 +315,9 @@ def markdown(result: dict[str, Any]) -> str:
         f" {result['alignment_factor']:g} of the rate; {made(result)}. PSNR: {facts['name']} val,"
         f" {size['samples']} pictures of {size['identities']} people (data {facts['hash']}), three"
         " right references. Moved: distance between where the alignment looks and a pixel's own"
-        " place, in pixels of the input. The paper prints nothing of this kind.",
+        " place, in pixels of the input. Failed: a loss or gradient that was not finite. Collapsed:"
+        f" {COLLAPSED:g} dB below bicubic. Jump: a step with {JUMP:g} times the median loss of the"
+        f" {BEFORE} before. The paper prints nothing of this kind.",
         table(
             [title for title, _ in COLUMNS.values()],
             [
@@ -363,7 +373,7 @@ def figure(result: dict[str, Any]) -> Any:
             lines = [
                 Curve(
                     f"{run['learning_rate']:g}",
-                    smoothed([(point[0], point[1]) for point in run[key]], 5),
+                    run[key],
                     rates.index(run["learning_rate"]),
                     thin=True,
                 )

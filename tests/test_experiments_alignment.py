@@ -292,18 +292,18 @@ def test_a_run_that_diverged_is_a_result_and_not_tried_again(
         calls.append(options.out)
         raise FsrstError("the gradient norm is inf after 64 samples; the last checkpoint is kept")
 
-    monkeypatch.setattr(ablations, "train", diverges)
+    monkeypatch.setattr(budget, "train", diverges)
     options = TrainOptions(model="fsrst-small", data=["d"], out=str(tmp_path), samples=8)
     for _ in range(2):
-        assert ablations.trained(options) == "the gradient norm is inf after 64 samples"
+        assert ablations.outcome_of(options) == "the gradient norm is inf after 64 samples"
     assert len(calls) == 1
 
     def mistaken(options: TrainOptions, **_: Any) -> None:
         raise FsrstError("no manifest.jsonl in d")
 
-    monkeypatch.setattr(ablations, "train", mistaken)
+    monkeypatch.setattr(budget, "train", mistaken)
     with pytest.raises(FsrstError, match="no manifest"):
-        ablations.trained(options.model_copy(update={"out": str(tmp_path / "other")}))
+        ablations.outcome_of(options.model_copy(update={"out": str(tmp_path / "other")}))
 
 
 # --- aggregation ----------------------------------------------------------------------------------
@@ -443,8 +443,13 @@ def test_stability_runs(
     result = json.loads((tmp_path / "stability.json").read_text())
     control, deformable = result["runs"]
     assert control["alignment"] == []
-    assert [row[0] for row in deformable["alignment"]] == [2, 4]
-    assert len(deformable["gradient_norm"]) == 2
+    assert [done for done, _ in deformable["alignment"]] == [4]  # means of five steps, or fewer
+    run = tmp_path / "runs/stability/hime-small-0.00025-s13"
+    steps = [norm for _, norm in curves.column(run / "metrics.csv", "gradient_norm")]
+    assert len(steps) == 2
+    mean = sum(steps) / 2
+    assert deformable["gradient_norm"] == [[4, pytest.approx(mean, rel=1e-3)]]
+    assert list(json.loads((run / "alignment.json").read_text())) == ["2", "4"]
     assert "| hime-small | 0.00025 | 1 | 0 |" in (tmp_path / "stability.md").read_text()
     assert (tmp_path / "stability.png").is_file()
 
