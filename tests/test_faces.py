@@ -2,7 +2,10 @@
 
 import csv
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -163,3 +166,23 @@ def test_aligned_face_is_the_square_of_the_stills(real_data: Path) -> None:
         made = aligned_face(read_image(real_data / "photos" / row["file"]), points, len(truth))
         error = to_float(made) - to_float(truth)
         assert -10 * np.log10((error**2).mean()) > 30, row["file"]
+
+
+def test_threads_detect_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The detector keeps state while it works; preparation calls it from several threads."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    class Detector:
+        def detect_faces(self, pixels: Pixels) -> list[dict[str, Any]]:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.005)
+            inside.pop()
+            return []
+
+    monkeypatch.setattr(faces, "_detector", Detector)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(detect_faces, [np.zeros((64, 64, 3), np.uint8)] * 12))
+    assert found == [[]] * 12
+    assert max(most) == 1

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -241,29 +240,6 @@ def test_dfd_goes_on_where_it_was_interrupted(
     os.link(clip, videos_folder(tmp_path / "in", "raw") / names[0])
     prepare_dfd_small(tmp_path / "in", tmp_path / "out")  # another compression
     assert cut[7:] == names[:1]
-
-
-def test_dfd_detects_one_at_a_time(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside: list[int] = []
-    most: list[int] = []
-    nose = (20.0, 16.0)
-    face = Face(17.0, 10.0, 10.0, 12.0, 1.0, (nose, nose, nose, nose, nose))
-
-    def detect(pixels: Pixels) -> list[Face]:
-        inside.append(1)
-        most.append(len(inside))
-        time.sleep(0.005)
-        inside.pop()
-        return [face]
-
-    monkeypatch.setattr(dfd, "detect_faces", detect)
-    for name in dfd_names(range(1, 3)):
-        os.link(clip, videos_folder(tmp_path / "in") / name)
-    prepare_dfd_small(tmp_path / "in", tmp_path / "out", workers=4)
-    assert len(most) == 6 * len(dfd.SEARCHED)
-    assert max(most) == 1
 
 
 def test_dfd_genuine_tree(real_data: Path, tmp_path: Path) -> None:
