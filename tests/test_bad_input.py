@@ -120,6 +120,19 @@ REFUSED = {
         "--strip shows one picture",
     ),
     "strip is the output": (UPSCALE + " --strip {tmp}/out.png", "--strip and --output"),
+    "explain is the output": (UPSCALE + " --explain {tmp}/out.png", "--explain and --output"),
+    "explain is the strip": (
+        UPSCALE + " --strip {tmp}/s.png --explain {tmp}/s.png",
+        "--explain and --strip are the same",
+    ),
+    "a model that does not explain itself": (
+        UPSCALE + " --explain {tmp}/s.png",
+        "--explain: * does not say where its detail comes from; use fsrst2",
+    ),
+    "input too small for a model of any size": (
+        "upscale {tmp}/dot.png -o {tmp}/out.png --model fsrst2-small",
+        "dot.png: the input is 1x1; fsrst2-small enlarges heads from 8x8 to 512x512",
+    ),
     "strip has a wrong extension": (UPSCALE + " --strip {tmp}/s.pdf", "unknown picture format"),
     # models, backends and numbers
     "model is unknown": (

@@ -16,7 +16,9 @@ import fsrst
 from fsrst.cli import run
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.data.synthetic import draw_face
 from fsrst.image import Pixels, read_image, write_image
+from fsrst.runtime.upscaler import open_upscaler
 
 
 @pytest.fixture
@@ -364,3 +366,27 @@ class Hider:
     def find_spec(self, name: str, *_: object) -> None:
         if name == self.name:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+# --- where detail comes from ----------------------------------------------------------------------
+
+
+def test_explain_paints_the_reference_that_shows_the_target(tmp_path: Path) -> None:
+    """The second reference is the target itself: most detail comes from it."""
+    face, other = draw_face(3, 0, 128), draw_face(8, 1, 128)
+    write_image(tmp_path / "lr.png", degrade(face, 4))
+    write_image(tmp_path / "a.png", other)
+    write_image(tmp_path / "b.png", face)
+    sheet = tmp_path / "sheet.png"
+    command = ["upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--explain", sheet]
+    command += ["--ref", tmp_path / "a.png", "--ref", tmp_path / "b.png", "--json"]
+    assert call(*map(str, command), "--model", "fsrst2-small", "--threads", "1") == 0
+    assert read_image(sheet).shape[0] > 2 * 256  # two rows
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    upscaler.set_references([other, face])
+    sr, shares = upscaler.explain(degrade(face, 4))
+    assert np.array_equal(sr, read_image(tmp_path / "out.png"))
+    first, second = shares.mean(axis=(1, 2))
+    assert second > 0.5 and second > 5 * first
+    upscaler.set_references([])
+    assert upscaler.explain(degrade(face, 4))[1].shape == (0, 128, 128)

@@ -228,6 +228,10 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
     height, width = lr.shape[:2]
     side = upscaler.lr_size
     if side is None or (height, width) == (side, side):
+        try:
+            upscaler.check(lr)
+        except FsrstError as error:
+            raise FsrstError(f"{path}: {error}") from error
         return lr, None
     if not resize:
         raise FsrstError(

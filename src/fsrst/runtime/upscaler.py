@@ -28,7 +28,7 @@ PRECISIONS = {
 }
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
-MIN_SIDE, MAX_PIXELS = 8, 512 * 512  # input [px] of models that take any size: about 5 GB at most
+MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: about 5 GB at most
 MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
 
 Array = NDArray[np.float32]
@@ -109,6 +109,10 @@ class Upscaler:
         """
         return self.upscale_batch([lr])[0]
 
+    def check(self, lr: Pixels) -> None:
+        """Raise the FsrstError that ``upscaler(lr)`` would raise for this picture, if any."""
+        self._check_lr(lr, lr)
+
     def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale pictures of one size that share the references."""
         results: list[Pixels] = []
@@ -137,7 +141,7 @@ class Upscaler:
             raise FsrstError(
                 f"{self.model} does not say where its detail comes from; use fsrst2 or fsrst2-small"
             )
-        self._check_lr(lr, lr)
+        self.check(lr)
         planes = to_planes(lr)[None]
         sr, shares = self._runner.explain(planes, *self._state_for(*lr.shape[:2]))
         return from_planes(sr[0]), np.array(shares[0, : self.references])
@@ -164,10 +168,10 @@ class Upscaler:
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
                 " crop it to the head, or let --resize do it"
             )
-        if min(height, width) < MIN_SIDE or height * width > MAX_PIXELS:
+        if min(height, width) < MIN_SIDE or height * width > MAX_SIDE**2:
             raise FsrstError(
-                f"the input is {width}x{height}; {self.model} enlarges faces from"
-                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_PIXELS:,} pixels: cut out the head, or reduce it"
+                f"the input is {width}x{height}; {self.model} enlarges heads from"
+                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}: cut out the head, or reduce it"
             )
         if picture.shape != first.shape:
             raise FsrstError(
