@@ -443,7 +443,7 @@ def test_a_committed_sheet_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_commands_name_no_machine(drawn_data: Manifest, tmp_path: Path) -> None:
     data, results = str(drawn_data.root), str(tmp_path)
     shown = protocol.command_of(
-        [f"{tmp_path}/table1.py", "--train", data, "--results", results, "--vgg", "/home/me/v.pth"]
+        [f"{tmp_path}/table1.py", "--train", data, "--results", results, "--vgg", "/place/v.pth"]
     )
     name = drawn_data.root.name
     assert shown == (
