@@ -173,10 +173,15 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
         f" seed ({options['seed']})",
         f"- started from: {started_from(header['training'])}",
-        f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; the full-length recipe"
-        " for a GPU is `configs/paper.yaml`",
+        f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; "
+        + (
+            "for a GPU raise `samples`"
+            if beyond
+            else "the recipe for a GPU is `configs/paper.yaml`"
+        ),
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
-        "- the checkpoint is the last one; nothing was chosen on the val split",
+        "- the checkpoint is the last one; "
+        + (CONTINUED if beyond and options["init_from"] else "nothing was chosen on the val split"),
         "",
         "## Limits",
         "",
@@ -256,6 +261,10 @@ def with_scores(readme: str) -> str:
     return f"{before}{OPEN_MARK}\n" + "\n".join(lines) + f"\n{CLOSE_MARK}{after}"
 
 
+CONTINUED = (
+    "of the val split one thing was known before: the first run's scores there, which led to this"
+    " second one (48,000 samples before, `configs/cpu-fsrst2.yaml`; docs/log.md)"
+)
 LIMITS_BEYOND = (
     "- References help where they show the pose and light of the input, as in a call. Of"
     " photographs of other days the network uses little (see the columns)."
