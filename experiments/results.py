@@ -6,6 +6,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from fsrst.evaluate.report import report
 from fsrst.files import write_text
 from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
-ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from measure import target as line
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
@@ -93,15 +98,6 @@ def findings() -> str:
         " looks detail up where a reference shows what the input shows: in a call that is nearly"
         " everywhere, on photographs of other days hardly anywhere."
     )
-
-
-def line(what: str, reached: float, bound: float, *, at_most: bool = False) -> dict[str, Any]:
-    return {
-        "what": what,
-        "to_reach": f"{'at most' if at_most else 'at least'} {bound:g}",
-        "reached": round(reached, 4),
-        "met": reached <= bound if at_most else reached >= bound,
-    }
 
 
 def score_targets() -> list[dict[str, Any]]:
