@@ -16,7 +16,6 @@ where every sample of a set lists so many. Written: ablations.json, ablations.md
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 from budget import FAILURE, LENGTHS, Diverged, plan, shown, sized, spent, trained
 from curves import Curve, beside, chart, column, save, smoothed, table
-from protocol import command_of, finished
+from protocol import command_line, finished
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import write_synthetic
@@ -59,22 +58,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model
     ),
     "features-3": ("features of 3 channels (`features: 3`)", {"features": 3}),
     "grey": ("grey references (`grey: true`)", {"grey": True}),
+    "no-drift": ("without the drift (`drift: false`)", {"drift": False}),
     "no-flow": ("without the flow (`flow: false`)", {"flow": False}),
 }
 
 
-def main(argv: Sequence[str]) -> None:
-    arguments = parsed(argv)
-    command = command_of([f"{NAME}.py", *argv])
-    if not arguments.smoke:
-        run(arguments, command)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        arguments.results = arguments.results or Path(folder)
-        data = arguments.results / "drawn"
-        write_synthetic(data, identities=5, views=6, size=64, splits={"train": 3, "val": 2})
-        arguments.data, arguments.train_data, arguments.samples = [data], None, 8
-        run(arguments, command)
+def shrink(arguments: argparse.Namespace) -> None:
+    data = arguments.results / "drawn"
+    write_synthetic(data, identities=5, views=6, size=64, splits={"train": 3, "val": 2})
+    arguments.data, arguments.train_data, arguments.samples = [data], None, 8
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -388,6 +380,8 @@ def figure(result: dict[str, Any]) -> Any:
         panels.append(chart(lines, title=title, x_label="references", y_label="PSNR [dB]"))
     return beside(panels)
 
+
+main = command_line(NAME, parsed, shrink, run)
 
 if __name__ == "__main__":
     sys.exit(finished(main))

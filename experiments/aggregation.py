@@ -18,7 +18,6 @@ trained. Written: aggregation.json, aggregation.md, aggregation.png.
 import argparse
 import math
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from ablations import about, evaluated, made, signed
 from curves import Curve, beside, chart, save, table
-from protocol import command_of, drawn, finished
+from protocol import command_line, drawn, finished
 from torch import Tensor
 
 from fsrst.data.degradation import degrade
@@ -56,21 +55,13 @@ MIXES = (0, 1, 2, 3)  # wrong references among the three
 SAMPLED = 64  # distances kept of each sample and reference
 
 
-def main(argv: Sequence[str]) -> None:
-    arguments = parsed(argv)
-    command = command_of([f"{NAME}.py", *argv])
-    if not arguments.smoke:
-        run(arguments, command)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        arguments.results = arguments.results or Path(folder)
-        arguments.data = [drawn(arguments.results).root]
-        arguments.models = []
-        for name in ("fsrst-small", "fsrst2-small"):
-            torch.manual_seed(13)
-            arguments.models.append(str(Path(folder) / f"random-{name}.safetensors"))
-            save_weights(arguments.models[-1], build(name))
-        run(arguments, command)
+def shrink(arguments: argparse.Namespace) -> None:
+    arguments.data = [drawn(arguments.results).root]
+    arguments.models = []
+    for name in ("fsrst-small", "fsrst2-small"):
+        torch.manual_seed(13)
+        arguments.models.append(str(arguments.results / f"random-{name}.safetensors"))
+        save_weights(arguments.models[-1], build(name))
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -381,6 +372,8 @@ def figure(result: dict[str, Any]) -> Any:
         )
     return beside(panels)
 
+
+main = command_line(NAME, parsed, shrink, run)
 
 if __name__ == "__main__":
     sys.exit(finished(main))

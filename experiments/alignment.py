@@ -18,7 +18,6 @@ alignment-pictures.png (real people: do not publish).
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from geometry import (
     least_squares,
     numbers_error,
 )
-from protocol import command_of, drawn, finished
+from protocol import command_line, drawn, finished
 from torch import Tensor
 
 from fsrst.data.manifest import load_manifest
@@ -64,16 +63,8 @@ SHOWN = 4  # pairs of each set and experiment on the sheet
 Way = Callable[[Tensor, Tensor], Tensor]  # x, y -> theta
 
 
-def main(argv: Sequence[str]) -> None:
-    arguments = parsed(argv)
-    command = command_of([f"{NAME}.py", *argv])
-    if not arguments.smoke:
-        run(arguments, command)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        arguments.results = arguments.results or Path(folder)
-        arguments.data, arguments.train_data = [drawn(arguments.results).root], None
-        run(arguments, command)
+def shrink(arguments: argparse.Namespace) -> None:
+    arguments.data, arguments.train_data = [drawn(arguments.results).root], None
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -354,6 +345,8 @@ def row(given: Sequence[Tensor], titles: Sequence[str], laid: dict[str, Any]) ->
     panels += [Panel(name, from_planes(p.numpy()), text) for name, (p, text) in laid.items()]
     return strip(panels, height=SIDE)
 
+
+main = command_line(NAME, parsed, shrink, run)
 
 if __name__ == "__main__":
     sys.exit(finished(main))

@@ -268,6 +268,28 @@ def smoke_place(arguments: argparse.Namespace) -> Iterator[Manifest]:
         yield drawn(arguments.results)
 
 
+def command_line(
+    script: str,
+    parsed: Callable[[Sequence[str]], argparse.Namespace],
+    shrink: Callable[[argparse.Namespace], None],
+    run: Callable[[argparse.Namespace, str], Any],
+) -> Callable[[Sequence[str]], None]:
+    """The ``main`` of an experiment: ``run`` as ``parsed``; with ``--smoke`` as ``shrink`` changes
+    that, in ``--results`` or in a folder that is gone afterwards."""
+
+    def main(argv: Sequence[str]) -> None:
+        arguments, command = parsed(argv), command_of([f"{script}.py", *argv])
+        if not arguments.smoke:
+            run(arguments, command)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            arguments.results = arguments.results or Path(folder)
+            shrink(arguments)
+            run(arguments, command)
+
+    return main
+
+
 def drawn(folder: Path, name: str = "drawn") -> Manifest:
     """Drawn faces for smoke runs: 3 people to train on, 2 to test on, 4 pictures each."""
     return write_synthetic(folder / name, identities=5, views=4, splits={"train": 3, "val": 2})

@@ -172,7 +172,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         f"- {options['holdout_identities']} people of each set were held out to watch the run",
         f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
         f" seed ({options['seed']})",
-        f"- started from: {started_from(header['training'])}",
+        f"- started from: {started_from(header['training'], name)}",
         f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; "
         + (
             "for a GPU raise `samples`"
@@ -180,8 +180,8 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
             else "the recipe for a GPU is `configs/paper.yaml`"
         ),
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
-        "- the checkpoint is the last one; "
-        + (CONTINUED if beyond and options["init_from"] else "nothing was chosen on the val split"),
+        "- the checkpoint is the last one; nothing was chosen on the val split"
+        + (CONTINUED if beyond and options["init_from"] else ""),
         "",
         "## Limits",
         "",
@@ -236,11 +236,12 @@ def passes(places: list[str]) -> str:
     return ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in times.items())
 
 
-def started_from(training: dict[str, Any]) -> str:
-    start = training["started_from"]
-    return (
-        f"`{training['options']['init_from']}` (weights `{start}`)" if start else "random weights"
-    )
+def started_from(training: dict[str, Any], name: str) -> str:
+    start, options = training["started_from"], training["options"]
+    if not start:
+        return "random weights"
+    before = f", made by `configs/cpu-{name}.yaml`" if name.startswith("fsrst2") else ""
+    return f"`{options['init_from']}` (weights `{start}`){before}"
 
 
 def with_scores(readme: str) -> str:
@@ -262,8 +263,8 @@ def with_scores(readme: str) -> str:
 
 
 CONTINUED = (
-    "of the val split one thing was known before: the first run's scores there, which led to this"
-    " second one (48,000 samples before, `configs/cpu-fsrst2.yaml`; docs/log.md)"
+    ", though the scores there of fsrst2-small's first part were seen before the second part began;"
+    " what the second part adds was chosen on held-out training people (docs/log.md)"
 )
 LIMITS_BEYOND = (
     "- References help where they show the pose and light of the input, as in a call. Of"
@@ -274,13 +275,20 @@ LIMITS_PAPER = (
     " through three channels at low resolution."
 )
 OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
-RECIPE = ("learning_rate", "schedule", "ema", "clip_norm", "precision", "augmentation")
+RECIPE = (
+    "learning_rate",
+    "schedule",
+    "ema",
+    "clip_norm",
+    "precision",
+    "augmentation",
+)
 
 
 def config_of(name: str, options: dict[str, Any]) -> str:
     if not name.startswith("fsrst2"):
         return "cpu-" + name.removeprefix("fsrst-")
-    return f"cpu-{name}-more" if options["init_from"] else f"cpu-{name}"
+    return f"cpu-{name}-finish" if options["init_from"] else f"cpu-{name}"
 
 
 if __name__ == "__main__":

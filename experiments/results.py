@@ -2,13 +2,19 @@
 
     python experiments/results.py results/fsrst-photo results/fsrst-small-photo ... \
         --speed benchmarks/results/speed.json --training benchmarks/results/training.json
+
+What an experiment wrote as <name>.json is taken from benchmarks/results/ (copy it there when the
+experiment is complete), with its figure redrawn beside it in docs/images/.
 """
 
 import argparse
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from curves import Curve, beside, chart, save
 
 from fsrst.evaluate.report import report
 from fsrst.files import write_text
@@ -19,6 +25,16 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measure import target as line
 
 ROOT = Path(__file__).resolve().parents[1]
+MEASURED = ROOT / "benchmarks/results"
+IMAGES = ROOT / "docs/images"
+EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
+    "ablations": "## What each part of FSRST2 is worth",
+    "stability": "## Stability of training",
+    "table1": None,
+    "table2": None,
+    "alignment": "## Alignment",
+    "aggregation": "## Aggregation",
+}
 
 
 def main() -> None:
@@ -26,8 +42,8 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="+", help="folders of `fsrst evaluate`")
     parser.add_argument("--speed", type=Path, required=True)
     parser.add_argument("--training", type=Path, required=True)
-    for name in ("references", "sizes", "ablations"):
-        measured = ROOT / f"benchmarks/results/{name}.json"
+    for name in ("references", "sizes"):
+        measured = MEASURED / f"{name}.json"
         parser.add_argument(
             f"--{name}", type=Path, default=measured if measured.is_file() else None
         )
@@ -66,9 +82,28 @@ def main() -> None:
         sizes = json.loads(arguments.sizes.read_text(encoding="utf-8"))
         command = "python benchmarks/sizes.py --output benchmarks/results/sizes.json"
         parts += ["## FSRST2 against size", described(sizes, command), size_table(sizes)]
+        save(IMAGES / "sizes.png", size_figure(sizes))
+        parts.append("![Time of a frame against its pixels and the references](images/sizes.png)")
         targets.append(sizes)
+    for name, heading in EXPERIMENTS.items():
+        parts += experiment(name, heading)
     parts += ["## Targets", targets_table(*targets)]
     write_text(arguments.output, "\n\n".join(parts) + "\n")
+
+
+def experiment(name: str, heading: str | None) -> list[str]:
+    """The section of an experiment; nothing of one that has not been run to its end."""
+    measured = MEASURED / f"{name}.json"
+    if not measured.is_file():
+        return []
+    script = import_module(name)
+    result = json.loads(measured.read_text(encoding="utf-8"))
+    parts = [heading] if heading else []
+    parts.append(script.markdown(result).strip())
+    if hasattr(script, "figure"):
+        save(IMAGES / f"{name}.png", script.figure(result))
+        parts.append(f"![Curves of {name}.py](images/{name}.png)")
+    return parts
 
 
 def sets_of_scores(name: str) -> dict[str, dict[str, Any]]:
@@ -207,6 +242,38 @@ def size_table(sizes: dict[str, Any]) -> str:
     lines += ["| what | GB |", "| --- | --- |"]
     lines += [f"| {name} px | {peak:.2f} |" for name, peak in sizes["peak_memory_gb"].items()]
     return "\n".join(lines)
+
+
+def size_figure(sizes: dict[str, Any]) -> Any:
+    """Milliseconds of a frame: against its pixels with three references, and against their number
+    at the largest size. Straight lines are linear cost."""
+    frames = {
+        tuple(int(n) for n in place.split("x")): times for place, times in sizes["frames"].items()
+    }
+    sides = [*next(iter(frames.values()))]
+    largest = max(side for side, _ in frames)
+
+    def curves(points: list[tuple[float, tuple[int, int]]]) -> list[Curve]:
+        return [
+            Curve(
+                name,
+                [(x, frames[at][name]["median_ms"]) for x, at in points],
+                marks=True,
+            )
+            for name in sides
+        ]
+
+    by_pixels = curves([(float(side**2), (side, n)) for side, n in frames if n == 3])
+    top = 1.4 * max(y for curve in by_pixels for _, y in curve.points)  # room for the legend
+    by_count = curves([(float(n), (side, n)) for side, n in frames if side == largest])
+    return beside(
+        [
+            chart(by_pixels, title="three references", x_label="pixels of the input",
+                  y_label="ms per frame", y_range=(0, top), legend=True),
+            chart(by_count, title=f"{largest}x{largest} -> {4 * largest}x{4 * largest}",
+                  x_label="references", y_label="ms per frame"),
+        ]
+    )  # fmt: skip
 
 
 def described(result: dict[str, Any], command: str) -> str:

@@ -17,7 +17,6 @@ An interrupted call goes on where it was. Written: stability.json, stability.md,
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ import numpy as np
 from ablations import about, evaluated, made, outcome_of, recipe_of, settings_of
 from budget import CONFIG, measured_rate, sized
 from curves import Curve, beside, chart, column, save, smoothed, table
-from protocol import command_of, drawn, finished
+from protocol import command_line, drawn, finished
 from watch import watched
 
 from fsrst.data.manifest import Manifest, load_manifest
@@ -75,18 +74,10 @@ COLUMNS = {  # key of a line: title, format
 ALIGNMENT = "alignment.json"  # in a run's folder: displacements by step
 
 
-def main(argv: Sequence[str]) -> None:
-    arguments = parsed(argv)
-    command = command_of([f"{NAME}.py", *argv])
-    if not arguments.smoke:
-        run(arguments, command)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        arguments.results = arguments.results or Path(folder)
-        arguments.data, arguments.train_data = drawn(arguments.results).root, None
-        arguments.batch_size, arguments.samples = 2, 4
-        arguments.rates, arguments.seeds = arguments.rates[:1], arguments.seeds[:1]
-        run(arguments, command)
+def shrink(arguments: argparse.Namespace) -> None:
+    arguments.data, arguments.train_data = drawn(arguments.results).root, None
+    arguments.batch_size, arguments.samples = 2, 4
+    arguments.rates, arguments.seeds = arguments.rates[:1], arguments.seeds[:1]
 
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
@@ -234,7 +225,7 @@ def one_run(options: TrainOptions, test: Manifest, scores: Path, command: str) -
     kept = json.loads((out / ALIGNMENT).read_text(encoding="utf-8"))
     facts: dict[str, Any] = {
         "failed": failed,
-        "alignment": [[int(done), *size] for done, size in kept.items()],
+        "alignment": sorted([int(done), *size] for done, size in kept.items()),
         "loss": column(out / METRICS, "loss"),
         "gradient_norm": column(out / METRICS, "gradient_norm"),
     }
@@ -391,6 +382,8 @@ def figure(result: dict[str, Any]) -> Any:
             )
     return beside(panels)
 
+
+main = command_line(NAME, parsed, shrink, run)
 
 if __name__ == "__main__":
     sys.exit(finished(main))

@@ -30,6 +30,7 @@ import alignment
 import budget
 import curves
 import geometry
+import results
 import stability
 import watch
 
@@ -431,6 +432,25 @@ def test_ablations_run_and_go_on(
     assert "scores on" not in capsys.readouterr().out
     again = json.loads((tmp_path / "ablations.json").read_text())
     assert again["variants"]["full"]["weights_hash"] == result["variants"]["full"]["weights_hash"]
+
+    # docs/results.md takes the section and the figure from the JSON alone
+    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
+    (tmp_path / "images").mkdir()
+    heading, section, figure = results.experiment("ablations", "## Parts")
+    assert (heading, section) == ("## Parts", text.strip())
+    assert figure == "![Curves of ablations.py](images/ablations.png)"
+    assert (tmp_path / "images/ablations.png").is_file()
+    assert results.experiment("table1", None) == []  # not run: no section
+
+
+def test_figure_of_sizes() -> None:
+    """A frame's time against pixels and against references: lines where cost is linear."""
+    sizes = json.loads((results.MEASURED / "sizes.json").read_text())
+    picture = results.size_figure(sizes)
+    assert picture.shape == (curves.HEIGHT, 2 * curves.WIDTH, 3)
+    colours = [curves._colour(number) for number in range(4)]  # two models, two precisions
+    assert all((picture == colour).all(axis=2).any() for colour in colours)
 
 
 def test_stability_runs(

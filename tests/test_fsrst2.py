@@ -14,7 +14,8 @@ from fsrst.errors import FsrstError
 from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY
-from fsrst.models.fsrst2 import FSRST2, block_values, search, shift_table
+from fsrst.models.correspondence import block_values, drift, search, shift_table
+from fsrst.models.fsrst2 import FSRST2, TOGETHER
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
 
@@ -42,7 +43,7 @@ def inputs(b: int = 2, n: int = 3, h: int = 9, w: int = 14, s: int = 4) -> tuple
 
 @pytest.mark.parametrize(
     ("name", "parameters", "macs"),
-    [("fsrst2", 972_677, 1.96e9), ("fsrst2-small", 457_573, 0.53e9)],
+    [("fsrst2", 957_125, 1.96e9), ("fsrst2-small", 416_613, 0.53e9)],
 )
 def test_size_and_cost(name: str, parameters: int, macs: float) -> None:
     """At most the paper's FSRST and FSRST-small, of which a frame costs 1.96 and 0.53 GMAC."""
@@ -128,12 +129,41 @@ def test_search_finds_a_shift(dx: int, dy: int) -> None:
     whole = resize_bicubic(generator.integers(0, 256, (24, 24, 3), dtype=np.uint8), 192, 192)
     ref, target = whole[16:144, 16:144], whole[16 + dy : 144 + dy, 16 + dx : 144 + dx]
     theta = torch.tensor([IDENTITY]).view(1, 2, 3)
-    found = search(planes(degrade(target, 4)), block_values(planes(ref), 4), theta, 4, 1)
+    lr, still = planes(degrade(target, 4)), torch.zeros(1, 2, 32, 32)
+    found = search(lr, block_values(planes(ref), 4), theta, still, 4, 1)
     inner = found[0, :, 4:-4, 4:-4]
     assert torch.allclose(
         inner.median(dim=2).values.median(dim=1).values[0], torch.tensor(float(dx)), atol=0.1
     )
     assert (inner - torch.tensor([float(dx), float(dy)]).view(2, 1, 1)).abs().mean() < 0.25
+
+
+def test_drift_finds_what_moved_as_a_whole() -> None:
+    """The upper half shows what the reference shows 2 pixels to the right, the lower half stays."""
+    generator = np.random.default_rng(2)
+    ref = planes(resize_bicubic(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8), 32, 32))
+    seen = ref.clone()
+    seen[..., :16, :] = ref.roll(-2, dims=3)[..., :16, :]
+    moved = drift(seen, ref, torch.tensor([IDENTITY]).view(1, 2, 3))
+    assert moved.shape == (1, 2, 32, 32)
+    assert (moved[0, 0, 2:12, 4:-4] - 2).abs().mean() < 0.3
+    assert moved[0, 1, 2:12, 4:-4].abs().mean() < 0.3
+    assert moved[0, :, 21:-2, 4:-4].abs().mean() < 0.2
+
+
+@pytest.mark.parametrize(("h", "w"), [(9, 14), (32, 32)])
+def test_search_around_a_drift_finds_what_lies_beyond_its_reach(h: int, w: int) -> None:
+    generator = np.random.default_rng(2)
+    whole = resize_bicubic(generator.integers(0, 256, (h, w, 3), dtype=np.uint8), w * 8, h * 8)
+    ref = whole[: 4 * h, 12 : 12 + 4 * w]
+    target = whole[: 4 * h, 12 + 9 : 12 + 9 + 4 * w]  # 9 output pixels on, 6 can be searched
+    theta = torch.tensor([IDENTITY]).view(1, 2, 3)
+    moved = torch.zeros(1, 2, 32, 32)
+    moved[:, 0] = 8 * 32 / (4 * w)  # nearly there: 8 output pixels in pixels of a thumbnail
+    lr = planes(degrade(target, 4))
+    found = search(lr, block_values(planes(ref), 4), theta, moved, 4, 1)[0, :, 2:-2, 2:-4]
+    assert (found[0] - 9).abs().median() < 0.3
+    assert found[1].abs().median() < 0.3
 
 
 def test_untrained_it_already_follows_the_rule() -> None:
@@ -176,6 +206,7 @@ def test_a_pose_that_does_not_help_is_not_used() -> None:
         {"detail": False, "features": 3},
         {"grey": True},
         {"flow": False},
+        {"drift": False},
     ],
     ids=str,
 )
@@ -193,6 +224,20 @@ def test_without_the_none_choice_references_share_everything() -> None:
     lr, refs = inputs()
     shares = model.upscale_explained(lr, model.encode(refs))[1]
     assert torch.allclose(shares.sum(dim=1), torch.ones(2, 36, 56), atol=1e-5)
+
+
+def test_training_searches_in_groups_and_finds_the_same() -> None:
+    model = network()
+    lr, refs = inputs(b=4, n=5)
+    assert 2 * TOGETHER < 4 * 5
+    assert torch.allclose(model.train()(lr, refs), model.eval()(lr, refs), atol=1e-5)
+
+
+def test_the_sketch_is_the_detail_at_twice_the_inputs_resolution() -> None:
+    _, refs = inputs(s=8)
+    detail, sketch, *_ = network(scale=8).encode(refs)
+    assert sketch.shape == (2, 3, 3, 18, 28)
+    assert torch.allclose(sketch[0, 1, 2, 3, 4], detail[0, 1, 2, 12:16, 16:20].mean(), atol=1e-6)
 
 
 def test_training_step_in_bfloat16() -> None:

@@ -18,7 +18,9 @@ MODELS: dict[str, Callable[..., ReferenceSR]] = {
     "fsrst": partial(FSRST, name="fsrst", width=64),
     "fsrst-small": partial(FSRST, name="fsrst-small", width=32),
     "fsrst2": partial(FSRST2, name="fsrst2", width=48, blocks=10, head_width=32),
-    "fsrst2-small": partial(FSRST2, name="fsrst2-small", width=32, blocks=6, head_width=16),
+    "fsrst2-small": partial(
+        FSRST2, name="fsrst2-small", width=32, blocks=6, head_width=16, features=16
+    ),
     **BASELINES,
     **BASELINES_TEXTURE,
 }

@@ -1,8 +1,9 @@
 """FSRST2: every pixel's detail is looked up in the references, judged, and only then used.
 
     R_i -> detail_i = R_i - up(down(R_i)), blurred_i (what an input would show of R_i)       once
-    L, blurred_i -> theta_i (coarse pose) -> shift of every input pixel (best in a window)
-    detail_i moved there -> features_i and scores -> shares of R_1..R_n and of "none of them"
+    L, blurred_i -> theta_i (coarse pose), drift_i -> shift of every input pixel (best in a window)
+    detail_i there, at 2x -> features_i and scores -> shares of R_1..R_n and of "none of them"
+    detail_i moved there, after a small flow -> times shares = shared detail
     L, shared features, shared detail -> trunk at 1x, head at s/2 -> + bicubic(L) + detail -> S
 
 What the paper's network (``fsrst.py``) squeezes through three channels at the input's resolution
@@ -20,17 +21,30 @@ from torch import Tensor, nn
 from fsrst.image import LUMA_WEIGHTS
 from fsrst.models.alignment import IDENTITY
 from fsrst.models.blocks import ResidualBlock, full_precision
+from fsrst.models.correspondence import (
+    block_index,
+    block_values,
+    by_phase,
+    drift,
+    interpolated,
+    pixel_centres,
+    positions,
+    sample,
+    search,
+    window,
+)
 from fsrst.models.interface import ReferenceSR, State, bicubic_skip
 
 SCALES = (2, 4, 8)
 POSE_SIDE = 32  # the coarse transformer sees input and references at this size [px]
 POSE_LIMIT = 0.4  # largest change of each of theta's six numbers
 POSE_WEIGHT = 0.1  # of the coarse transformer's own loss
+JUDGED = 2  # places each way of an input pixel at which detail is judged before it is fetched
 CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them this much larger
-SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
 FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
 TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
 BETTER = 0.8  # theta is used where it brings the misfit below this part of the identity's
+TOGETHER = 8  # pairs of pictures that are searched together in training
 ABSENT = -1e4  # score of an empty place
 
 
@@ -39,8 +53,9 @@ class FSRST2(ReferenceSR):
 
     ``reach`` [input px] bounds the search to s * (2 reach + 1) shifts each way. The remaining
     options take parts away, for the ablations of docs/results.md: ``reach`` 0 (no search),
-    ``coarse`` (the spatial transformer), ``none`` (the choice of no reference), ``detail`` (else
-    references come in as features only), ``features`` (their channels), ``grey`` references.
+    ``coarse`` (the spatial transformer), ``drift`` (what moves beyond it), ``flow`` (the last
+    correction), ``none`` (the choice of no reference), ``detail`` (else references come in as
+    features only), ``features`` (their channels), ``grey`` references.
     """
 
     def __init__(
@@ -58,6 +73,7 @@ class FSRST2(ReferenceSR):
         features: int | None = None,
         grey: bool = False,
         flow: bool = True,
+        drift: bool = True,
     ) -> None:
         super().__init__()
         if scale not in SCALES:
@@ -74,21 +90,23 @@ class FSRST2(ReferenceSR):
             "features": features,
             "grey": grey,
             "flow": flow,
+            "drift": drift,
         }
         self.scale, self.lr_size, self.explains = scale, None, True
-        self.reach, self.grey, self.carries_detail = reach, grey, detail
+        self.reach, self.drifts, self.grey, self.carries_detail = reach, drift, grey, detail
         channels, pixels = features or width, scale**2
         self.extractor_lr = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), *(ResidualBlock(width) for _ in range(3))
         )
         self.alignment = CoarseTransformer() if coarse else None
-        self.extractor_refs = nn.Sequential(
-            nn.Conv2d(width + 3 * pixels + 6, width, 3, padding=1),
-            ResidualBlock(width),
-            nn.Conv2d(width, channels, 1) if channels != width else nn.Identity(),
-        )
+        # what a reference shows beside what the input shows: two convolutions of what would be one,
+        # for the input's part is the same for all references
+        self.compare_lr = nn.Conv2d(width, channels, 3, padding=1)
+        self.compare_refs = nn.Conv2d(3 * JUDGED**2 + 6, channels, 3, padding=1, bias=False)
+        self.extractor_refs = ResidualBlock(channels)
         self.flow = nn.Conv2d(channels, 2, 3, padding=1) if flow else None
-        self.score = nn.Conv2d(2 * channels, pixels, 3, padding=1)
+        self.score = nn.Conv2d(channels, pixels, 3, padding=1)
+        self.score_mean = nn.Conv2d(channels, pixels, 3, padding=1, bias=False)
         self.score_none = nn.Conv2d(width, pixels, 3, padding=1) if none else None
         self.trust = nn.Parameter(torch.tensor([TRUST]))
         self.features_none = nn.Parameter(torch.zeros(channels, 1, 1))
@@ -97,13 +115,17 @@ class FSRST2(ReferenceSR):
             *(ResidualBlock(width) for _ in range(blocks)),
         )
         self.head = Head(width, head_width, scale)
-        for layer in (self.flow, self.score, self.score_none, self.head.last):
+        for layer in (self.flow, self.score, self.score_mean, self.score_none, self.head.last):
             if layer is not None:  # at first the costs alone decide, and nothing is added
                 nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
-        """(detail (B, N, 3, H, W), blurred (the same), thumbnails (B, N, 3, 32, 32), present).
+        """(detail (B, N, 3, H, W), sketch, blurred (B, N, 3, H, W), thumbnails, present).
+
+        The sketch (B, N, 3, 2H/s, 2W/s) is the detail at twice the input's resolution, which is
+        enough to judge it; the thumbnails are (B, N, 3, 32, 32).
 
         ``refs`` (B, N, 3, H, W): multiples of the scale, not necessarily the output's size.
         """
@@ -117,7 +139,14 @@ class FSRST2(ReferenceSR):
         low = blurred[:, :, :: self.scale, :: self.scale]
         detail = flat - bicubic_skip(low, self.scale)
         thumbnails = thumbnail(low).view(b, n, 3, POSE_SIDE, POSE_SIDE)
-        return detail.view(refs.shape), blurred.view(refs.shape), thumbnails, present
+        sketch = F.avg_pool2d(detail, self.scale // JUDGED)
+        return (
+            detail.view(refs.shape),
+            sketch.view(*refs.shape[:3], *sketch.shape[-2:]),
+            blurred.view(refs.shape),
+            thumbnails,
+            present,
+        )
 
     def upscale(self, lr: Tensor, state: State) -> Tensor:
         """``lr`` (B, 3, h, w), state of ``encode`` -> ``sr`` (B, 3, s*h, s*w), unclamped."""
@@ -128,7 +157,7 @@ class FSRST2(ReferenceSR):
 
         The shares of a pixel and that of "none of them" sum to 1.
         """
-        detail, blurred, thumbnails, present = state
+        detail, sketch, blurred, thumbnails, present = state
         b, n = present.shape
         h, w = lr.shape[-2:]
         lr = lr.float()
@@ -140,13 +169,17 @@ class FSRST2(ReferenceSR):
         else:
             theta = self.pose(lr, thumbnails)
             with full_precision(lr):  # positions need more than 8 bits
-                shift, fit = self.correspond(lr, blurred.flatten(0, 1), theta)
-            moved = self.move(detail.flatten(0, 1), shift, theta)  # (B*N, 3*s*s, h, w)
-            seen = torch.cat((each(features_lr, n).float(), moved * CONTRAST, fit), dim=1)
-            features = self.extractor_refs(seen)  # (B*N, channels, h, w)
+                shift, fit = self.correspond(
+                    lr, blurred.flatten(0, 1), thumbnails.flatten(0, 1), theta
+                )
+            judged = self.move(sketch.flatten(0, 1), shift, theta, JUDGED)  # (B*N, 12, h, w)
+            seen = self.compare_refs(torch.cat((judged * CONTRAST, fit), dim=1))
+            # (B*N, channels, h, w)
+            features = self.extractor_refs(seen + each(self.compare_lr(features_lr), n))
             if self.flow is not None:
                 flow = torch.tanh(self.flow(torch.relu(features)).float()) * FLOW_LIMIT
-                moved = self.move(detail.flatten(0, 1), shift + flow, theta)
+                shift = shift + flow
+            moved = self.move(detail.flatten(0, 1), shift, theta, self.scale)
             shares, fused = self.share(features_lr, features, fit[:, 3:4], present)
             moved = moved.view(b, n, 3, self.scale**2, h, w)
             used = (shares[:, :, None] * moved).sum(dim=1).flatten(1, 2)
@@ -172,25 +205,38 @@ class FSRST2(ReferenceSR):
         theta = better * theta + (1 - better) * theta.new_tensor(IDENTITY).view(1, 2, 3)
         return theta
 
-    def move(self, detail: Tensor, shift: Tensor, theta: Tensor) -> Tensor:
-        """Detail (M, 3, H, W) brought to the input by shifts (M, 2, h, w): (M, 3*s*s, h, w)."""
+    def move(self, detail: Tensor, shift: Tensor, theta: Tensor, points: int) -> Tensor:
+        """Detail (M, 3, ., .) brought to the input by shifts (M, 2, h, w) [output px], at
+        ``points`` places each way of every input pixel: (M, 3 * points**2, h, w)."""
         s, (h, w) = self.scale, shift.shape[-2:]
+        centres = tuple(centre * s / points for centre in pixel_centres(points))
         with full_precision(shift):
-            place = positions(interpolated(shift, s), theta, (s * h, s * w), s, pixel_centres(s))
-            return by_phase(sample(detail, place), s).view(-1, 3 * s * s, h, w)
+            place = positions(interpolated(shift, points), theta, (s * h, s * w), s, centres)
+            return by_phase(sample(detail, place), points).view(-1, 3 * points**2, h, w)
 
     @torch.no_grad()
-    def correspond(self, lr: Tensor, blurred: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    def correspond(
+        self, lr: Tensor, blurred: Tensor, thumbnails: Tensor, theta: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Where each reference shows what an input pixel shows.
 
-        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3) -> shifts
+        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``thumbnails`` (B*N, 3, 32, 32), ``theta``
+        (B*N, 2, 3) -> shifts
         (B*N, 2, h, w) [output px] and how well they fit (B*N, 6, h, w): colour misfit, its mean
         square in a window (root), roughness of the shifts.
         """
         s, (h, w) = self.scale, lr.shape[-2:]
         each_lr = each(luma(lr) if self.grey else lr, theta.shape[0] // lr.shape[0])
         if self.reach:
-            shift = search(each_lr, blurred, theta, s, self.reach)  # (B*N, 2, h, w) [output px]
+            moved = torch.zeros_like(thumbnails[:, :2])
+            if self.drifts:
+                moved = drift(thumbnail(each_lr), thumbnails, theta)
+            pairs = (each_lr, blurred, theta, moved)
+            if self.training:  # a few at a time: their costs stay in the processor's cache
+                parts = zip(*(torch.split(t, TOGETHER) for t in pairs), strict=True)
+                shift = torch.cat([search(a, r, t, d, s, self.reach) for a, r, t, d in parts])
+            else:
+                shift = search(*pairs, s, self.reach)  # (B*N, 2, h, w) [output px]
         else:
             shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
         place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
@@ -212,8 +258,8 @@ class FSRST2(ReferenceSR):
         there = present.float().view(b, n, 1, 1, 1)
         own = features.float().view(b, n, -1, h, w)
         mean = (own * there).sum(dim=1) / (there.sum(dim=1) + 1e-6)
-        scores = self.score(torch.relu(torch.cat((features.float(), each(mean, n)), dim=1))).float()
-        scores = scores + self.trust.float() * (TOLERANCE - (cost / CONTRAST).square())
+        scores = self.score(torch.relu(features)) + each(self.score_mean(torch.relu(mean)), n)
+        scores = scores.float() + self.trust.float() * (TOLERANCE - (cost / CONTRAST).square())
         scores = scores.view(b, n, -1, h, w) + (1 - there) * ABSENT
         if self.score_none is not None:
             none = self.score_none(torch.relu(features_lr)).float()
@@ -293,140 +339,10 @@ class Head(nn.Module):
         return residual
 
 
-def search(lr: Tensor, blurred: Tensor, theta: Tensor, scale: int, reach: int) -> Tensor:
-    """For every input pixel, the shift by which the reference fits best: (M, 2, h, w) [output px].
-
-    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3). The cost of a shift is the
-    squared colour difference in a 3x3 window. Shifts nearly as good as the best have a part in the
-    result, which gives fractions of a pixel.
-    """
-    m, _, h, w = lr.shape
-    side = scale * (2 * reach + 1)  # shifts each way
-    # every block that begins from side // 2 pixels before the picture to as many behind it
-    starts = tuple(phase - side // 2 + scale / 2 for phase in range(scale))
-    still = lr.new_zeros(m, 2, scale, scale, h + 2 * reach + 1, w + 2 * reach + 1)
-    place = positions(still, theta, (scale * h, scale * w), scale, starts)
-    # (M, 3, s*s, h + 2 reach + 1, w + 2 reach + 1)
-    phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
-    costs = [
-        (phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).square().sum(dim=1)
-        for y in range(2 * reach + 1)
-        for x in range(2 * reach + 1)
-    ]
-    cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
-    # zeros around it: they make the costs of all shifts less alike, and the choice is the same
-    kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
-    cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
-    least = cost.amin(dim=1, keepdim=True)
-    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
-    mean = near.flatten(2).transpose(1, 2) @ shift_table(scale, reach, lr)  # (M, h*w, 3)
-    return (mean[:, :, :2] / mean[:, :, 2:]).transpose(1, 2).reshape(m, 2, h, w)
-
-
-def shift_table(scale: int, reach: int, like: Tensor) -> Tensor:
-    """(x, y, 1) of every shift, in the order of the cost's channels: by window place, by phase."""
-    place = torch.arange(2 * reach + 1, device=like.device) * scale
-    phase = torch.arange(scale, device=like.device)
-    line = place[:, None] + phase - (scale * (2 * reach + 1)) // 2  # (2 reach + 1, s)
-    y = line[:, None, :, None].expand(-1, len(place), -1, scale)
-    x = line[None, :, None, :].expand(len(place), -1, scale, -1)
-    return torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()), dim=1).to(like)
-
-
-def pixel_centres(scale: int) -> tuple[float, ...]:
-    """Centres of the pixels of a block, from its edge [output px]."""
-    return tuple(phase + 0.5 for phase in range(scale))
-
-
-def interpolated(shift: Tensor, scale: int) -> Tensor:
-    """(M, 2, h, w), one shift per block -> (M, 2, s, s, h, w), one per pixel of each: bilinear."""
-    m, _, h, w = shift.shape
-    line = shift.new_zeros(scale, 3)  # weights of the block before, itself and the one behind
-    for row, centre in enumerate(pixel_centres(scale)):
-        part = centre / scale - 0.5
-        line[row] = line.new_tensor([max(0.0, -part), 1 - abs(part), max(0.0, part)])
-    kernel = torch.einsum("iy,jx->ijyx", line, line).reshape(scale**2, 1, 3, 3)
-    padded = F.pad(shift, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernel.repeat(2, 1, 1, 1), groups=2).view(m, 2, scale, scale, h, w)
-
-
-def positions(
-    shift: Tensor, theta: Tensor, size: tuple[int, int], scale: int, centres: tuple[float, ...]
-) -> Tensor:
-    """Where theta sends shifted points of the output: (M, h*P*P, w, 2) in [-1, 1], x first.
-
-    ``shift`` (M, 2, P, P, h, w) [output px] belongs to the points at ``k * scale + centres[p]`` of
-    both axes, an output of ``size`` (height, width). The points of a line of blocks lie together,
-    for they are near each other in the picture; ``by_phase`` orders what is sampled there.
-    """
-    height, width = size
-    h, w = shift.shape[-2:]
-    phase = shift.new_tensor(centres)
-    y = torch.arange(h, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
-    x = torch.arange(w, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
-    y = (shift[:, 1] + y[:, None, :, None]) * (2 / height) - 1
-    x = (shift[:, 0] + x[:, None, :]) * (2 / width) - 1
-    a, b, c, d, e, f = (t.view(-1, 1, 1, 1, 1) for t in theta.flatten(1).unbind(1))
-    planes = torch.stack((a * x + b * y + c, d * x + e * y + f), dim=1)  # (M, 2, P, P, h, w)
-    return planes.permute(0, 4, 2, 3, 5, 1).reshape(-1, h * len(centres) ** 2, w, 2)
-
-
-def by_phase(sampled: Tensor, scale: int) -> Tensor:
-    """(M, C, h*s*s, w) as sampled at ``positions`` -> (M, C, s*s, h, w), as if unshuffled."""
-    m, c, lines, w = sampled.shape
-    return sampled.view(m, c, lines // scale**2, scale**2, w).transpose(2, 3).contiguous()
-
-
 def lay(thumbnails: Tensor, theta: Tensor) -> Tensor:
     """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) lays them over the input's (eq. 3)."""
     still = torch.zeros_like(thumbnails[:, :2])[:, :, None, None]
     return sample(thumbnails, positions(still, theta, (POSE_SIDE, POSE_SIDE), 1, (0.5,)))
-
-
-def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:
-    """Centres of blocks -> where ``block_values`` keeps their values: at their first pixels."""
-    height, width = blurred.shape[-2:]
-    return place - place.new_tensor([(scale - 1) / width, (scale - 1) / height])
-
-
-def sample(picture: Tensor, place: Tensor) -> Tensor:
-    """Bilinear samples (M, C, h, w) of (M, C, H, W) at (M, h, w, 2); its border goes on outside."""
-    with full_precision(picture):
-        return F.grid_sample(
-            picture.float(), place, mode="bilinear", padding_mode="border", align_corners=False
-        )
-
-
-def window(x: Tensor) -> Tensor:
-    """Mean over 3x3 pixels, weighted 1 2 1 each way, of (M, C, h, w); its border goes on."""
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, window_kernel(x).expand(x.shape[1], 1, 3, 3), groups=x.shape[1])
-
-
-def window_kernel(like: Tensor) -> Tensor:
-    line = like.new_tensor([0.25, 0.5, 0.25])
-    return (line[:, None] * line).view(1, 1, 3, 3)
-
-
-def block_values(picture: Tensor, scale: int) -> Tensor:
-    """(M, 3, H, W) -> the same shape: what an input pixel would show whose block begins there.
-
-    Its every s-th value is Pillow's bicubic reduction (a = -0.5).
-    """
-    with full_precision(picture):
-        rows = reduction(picture.shape[-2], scale, picture)
-        columns = reduction(picture.shape[-1], scale, picture)
-        return rows @ picture.float() @ columns.transpose(0, 1)
-
-
-def reduction(length: int, scale: int, like: Tensor) -> Tensor:
-    """(length, length): row i weighs a line's pixels for the block that begins at i."""
-    pixel = torch.arange(length, device=like.device, dtype=torch.float32)
-    x = ((pixel + 0.5 - pixel[:, None] - scale / 2) / scale).abs()
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
-    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def thumbnail(picture: Tensor) -> Tensor:

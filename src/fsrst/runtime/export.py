@@ -167,9 +167,11 @@ def _to_onnx(
     import onnxscript.optimizer
     import torch
 
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # "torchvision is not installed": true, and meant
+    # "torchvision is not installed": true, and meant; and how sizes were reasoned about
+    loggers = [logging.getLogger(f"torch.{name}") for name in ("onnx", "utils._sympy.interp")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -185,7 +187,8 @@ def _to_onnx(
                 verbose=False,
             )
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
     assert program is not None
     onnxscript.optimizer.fold_constants(program.model)
     for tidy in (

@@ -1,0 +1,217 @@
+"""Where a reference shows what the input shows, and how it is fetched from there (FSRST2).
+
+No weights: a reference blurred as the input was can be compared with it directly.
+
+Convention: a *place* is where to sample, in [-1, 1] of a picture, x first, as ``grid_sample`` takes
+it (align_corners False); a *shift* is a distance from a pixel's own place [output px]; a *phase* is
+one of the places inside an input pixel's block.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fsrst.models.blocks import full_precision
+
+SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
+DRIFT = 3  # largest drift each way [thumbnail px]
+FAR = 1e-3  # cost of a drift, for each pixel of its length
+DRIFT_BLUR, DRIFT_SMOOTH = 2.1, 1.2  # standard deviations of Gaussians [thumbnail px]
+
+
+def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
+    """How parts of the face have moved beyond theta: a smooth field (M, 2, t, t) [thumbnail px].
+
+    ``seen`` and ``thumbnails`` (M, 3, t, t) are the input and the reference at one small size, so
+    this costs the same for any input. Every place takes the mean of the shifts that fit nearly as
+    well as the best one, in a wide window.
+    """
+    m, _, side, _ = seen.shape
+    shifts = 2 * DRIFT + 1
+    still = seen.new_zeros(m, 2, 1, 1, side + 2 * DRIFT, side + 2 * DRIFT)
+    laid = sample(thumbnails, positions(still, theta, (side, side), 1, (0.5 - DRIFT,)))
+    costs = [
+        squares(laid[:, :, y : y + side, x : x + side] - seen).sum(dim=1)
+        + FAR * math.hypot(y - DRIFT, x - DRIFT)
+        for y in range(shifts)
+        for x in range(shifts)
+    ]
+    line = torch.arange(shifts, device=seen.device, dtype=torch.float32) - DRIFT
+    y, x = line[:, None].expand(-1, shifts).flatten(), line.repeat(shifts)
+    cost = gaussian(torch.stack(costs, dim=1), DRIFT_BLUR)  # the blur leaves FAR's part as it is
+    least = cost.amin(dim=1, keepdim=True)
+    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))
+    table = torch.stack((x, y, torch.ones_like(x)), dim=1)
+    mean = (near.flatten(2).transpose(1, 2) @ table).transpose(1, 2).view(m, 3, side, side)
+    return gaussian(mean[:, :2] / mean[:, 2:], DRIFT_SMOOTH)
+
+
+def gaussian(x: Tensor, deviation: float) -> Tensor:
+    """(M, C, t, t) blurred both ways; at the border the weights that are left sum to 1."""
+    place = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * deviation**2))
+    weights = weights / weights.sum(dim=1, keepdim=True)
+    return weights @ x @ weights.transpose(0, 1)
+
+
+def search(
+    lr: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor, scale: int, reach: int
+) -> Tensor:
+    """For every input pixel, the shift by which the reference fits best: (M, 2, h, w) [output px].
+
+    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3); ``moved`` (M, 2, t, t) is
+    the drift around which is searched. The cost of a shift is the squared colour difference in a
+    3x3 window. Shifts nearly as good as the best have a part in the result, which gives fractions
+    of a pixel.
+    """
+    m, _, h, w = lr.shape
+    side = scale * (2 * reach + 1)  # shifts each way
+    # every block that begins from side // 2 pixels before the picture to as many behind it
+    starts = tuple(phase - side // 2 + scale / 2 for phase in range(scale))
+    size, blocks = (scale * h, scale * w), (h + 2 * reach + 1, w + 2 * reach + 1)
+    begin = drift_of_blocks(moved, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
+    shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
+    place = positions(shift, theta, size, scale, starts)
+    # (M, 3, s*s, h + 2 reach + 1, w + 2 reach + 1)
+    phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
+    costs = [
+        squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
+        for y in range(2 * reach + 1)
+        for x in range(2 * reach + 1)
+    ]
+    cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
+    # zeros around it: they make the costs of all shifts less alike, and the choice is the same
+    kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
+    cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
+    least = cost.amin(dim=1, keepdim=True)
+    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
+    mean = near.flatten(2).transpose(1, 2) @ shift_table(scale, reach, lr)  # (M, h*w, 3)
+    found = mean.transpose(1, 2).reshape(m, 3, h, w)
+    # each window place began at its own block's drift
+    weights = near.view(m, -1, scale**2, h, w).sum(dim=2)  # (M, (2 reach + 1)^2, h, w)
+    begun = [
+        weights[:, None, y * (2 * reach + 1) + x] * begin[:, :, y : y + h, x : x + w]
+        for y in range(2 * reach + 1)
+        for x in range(2 * reach + 1)
+    ]
+    return (found[:, :2] + sum(begun[1:], begun[0])) / found[:, 2:]
+
+
+def drift_of_blocks(
+    moved: Tensor, size: tuple[int, int], blocks: tuple[int, int], scale: int, reach: int
+) -> Tensor:
+    """Drift (M, 2, t, t) [thumbnail px] -> (M, 2, *blocks) [output px], where each block is looked
+    for; the first ``reach`` blocks lie before the picture, whose border goes on."""
+    m, _, side, _ = moved.shape
+    identity = moved.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
+    still = moved.new_zeros(m, 2, 1, 1, *blocks)
+    there = sample(moved, positions(still, identity, size, scale, (scale / 2 - scale * reach,)))
+    height, width = size
+    return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
+
+
+def squares(x: Tensor) -> Tensor:
+    """x * x: in torch on a CPU much faster than ``square``, which is a power."""
+    return x * x
+
+
+def shift_table(scale: int, reach: int, like: Tensor) -> Tensor:
+    """(x, y, 1) of every shift, in the order of the cost's channels: by window place, by phase."""
+    place = torch.arange(2 * reach + 1, device=like.device) * scale
+    phase = torch.arange(scale, device=like.device)
+    line = place[:, None] + phase - (scale * (2 * reach + 1)) // 2  # (2 reach + 1, s)
+    y = line[:, None, :, None].expand(-1, len(place), -1, scale)
+    x = line[None, :, None, :].expand(len(place), -1, scale, -1)
+    return torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()), dim=1).to(like)
+
+
+def pixel_centres(scale: int) -> tuple[float, ...]:
+    """Centres of the pixels of a block, from its edge [output px]."""
+    return tuple(phase + 0.5 for phase in range(scale))
+
+
+def interpolated(shift: Tensor, scale: int) -> Tensor:
+    """(M, 2, h, w), one shift per block -> (M, 2, s, s, h, w), one per pixel of each: bilinear."""
+    m, _, h, w = shift.shape
+    line = shift.new_zeros(scale, 3)  # weights of the block before, itself and the one behind
+    for row, centre in enumerate(pixel_centres(scale)):
+        part = centre / scale - 0.5
+        line[row] = line.new_tensor([max(0.0, -part), 1 - abs(part), max(0.0, part)])
+    kernel = torch.einsum("iy,jx->ijyx", line, line).reshape(scale**2, 1, 3, 3)
+    padded = F.pad(shift, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, kernel.repeat(2, 1, 1, 1), groups=2).view(m, 2, scale, scale, h, w)
+
+
+def positions(
+    shift: Tensor, theta: Tensor, size: tuple[int, int], scale: int, centres: tuple[float, ...]
+) -> Tensor:
+    """Where theta sends shifted points of the output: (M, h*P*P, w, 2) in [-1, 1], x first.
+
+    ``shift`` (M, 2, P, P, h, w) [output px] belongs to the points at ``k * scale + centres[p]`` of
+    both axes, an output of ``size`` (height, width). The points of a line of blocks lie together,
+    for they are near each other in the picture; ``by_phase`` orders what is sampled there.
+    """
+    height, width = size
+    h, w = shift.shape[-2:]
+    phase = shift.new_tensor(centres)
+    y = torch.arange(h, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
+    x = torch.arange(w, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
+    y = (shift[:, 1] + y[:, None, :, None]) * (2 / height) - 1
+    x = (shift[:, 0] + x[:, None, :]) * (2 / width) - 1
+    a, b, c, d, e, f = (t.view(-1, 1, 1, 1, 1) for t in theta.flatten(1).unbind(1))
+    planes = torch.stack((a * x + b * y + c, d * x + e * y + f), dim=1)  # (M, 2, P, P, h, w)
+    return planes.permute(0, 4, 2, 3, 5, 1).reshape(-1, h * len(centres) ** 2, w, 2)
+
+
+def by_phase(sampled: Tensor, scale: int) -> Tensor:
+    """(M, C, h*s*s, w) as sampled at ``positions`` -> (M, C, s*s, h, w), as if unshuffled."""
+    m, c, lines, w = sampled.shape
+    return sampled.view(m, c, lines // scale**2, scale**2, w).transpose(2, 3).contiguous()
+
+
+def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:
+    """Centres of blocks -> where ``block_values`` keeps their values: at their first pixels."""
+    height, width = blurred.shape[-2:]
+    return place - place.new_tensor([(scale - 1) / width, (scale - 1) / height])
+
+
+def sample(picture: Tensor, place: Tensor) -> Tensor:
+    """Bilinear samples (M, C, h, w) of (M, C, H, W) at (M, h, w, 2); its border goes on outside."""
+    with full_precision(picture):
+        return F.grid_sample(
+            picture.float(), place, mode="bilinear", padding_mode="border", align_corners=False
+        )
+
+
+def window(x: Tensor) -> Tensor:
+    """Mean over 3x3 pixels, weighted 1 2 1 each way, of (M, C, h, w); its border goes on."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(padded, window_kernel(x).expand(x.shape[1], 1, 3, 3), groups=x.shape[1])
+
+
+def window_kernel(like: Tensor) -> Tensor:
+    line = like.new_tensor([0.25, 0.5, 0.25])
+    return (line[:, None] * line).view(1, 1, 3, 3)
+
+
+def block_values(picture: Tensor, scale: int) -> Tensor:
+    """(M, 3, H, W) -> the same shape: what an input pixel would show whose block begins there.
+
+    Its every s-th value is Pillow's bicubic reduction (a = -0.5).
+    """
+    with full_precision(picture):
+        rows = reduction(picture.shape[-2], scale, picture)
+        columns = reduction(picture.shape[-1], scale, picture)
+        return rows @ picture.float() @ columns.transpose(0, 1)
+
+
+def reduction(length: int, scale: int, like: Tensor) -> Tensor:
+    """(length, length): row i weighs a line's pixels for the block that begins at i."""
+    pixel = torch.arange(length, device=like.device, dtype=torch.float32)
+    x = ((pixel + 0.5 - pixel[:, None] - scale / 2) / scale).abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    return weights / weights.sum(dim=1, keepdim=True)
