@@ -7,8 +7,6 @@ it (align_corners False); a *shift* is a distance from a pixel's own place [outp
 one of the places inside an input pixel's block.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,15 +30,12 @@ def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     shifts = 2 * DRIFT + 1
     still = seen.new_zeros(m, 2, 1, 1, side + 2 * DRIFT, side + 2 * DRIFT)
     laid = sample(thumbnails, positions(still, theta, (side, side), 1, (0.5 - DRIFT,)))
-    costs = [
-        squares(laid[:, :, y : y + side, x : x + side] - seen).sum(dim=1)
-        + FAR * math.hypot(y - DRIFT, x - DRIFT)
-        for y in range(shifts)
-        for x in range(shifts)
-    ]
+    windows = [laid[:, :, y : y + side, x : x + side] for y in range(shifts) for x in range(shifts)]
+    cost = squares(torch.stack(windows, dim=2) - seen[:, :, None]).sum(dim=1)
     line = torch.arange(shifts, device=seen.device, dtype=torch.float32) - DRIFT
     y, x = line[:, None].expand(-1, shifts).flatten(), line.repeat(shifts)
-    cost = gaussian(torch.stack(costs, dim=1), DRIFT_BLUR)  # the blur leaves FAR's part as it is
+    far = (y * y + x * x).sqrt().view(1, -1, 1, 1) * FAR
+    cost = gaussian(cost + far, DRIFT_BLUR)  # which leaves the second as it is
     least = cost.amin(dim=1, keepdim=True)
     near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))
     table = torch.stack((x, y, torch.ones_like(x)), dim=1)
@@ -87,16 +82,16 @@ def search(
     cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
     least = cost.amin(dim=1, keepdim=True)
     near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
-    mean = near.flatten(2).transpose(1, 2) @ shift_table(scale, reach, lr)  # (M, h*w, 3)
-    found = mean.transpose(1, 2).reshape(m, 3, h, w)
-    # each window place began at its own block's drift
-    weights = near.view(m, -1, scale**2, h, w).sum(dim=2)  # (M, (2 reach + 1)^2, h, w)
-    begun = [
-        weights[:, None, y * (2 * reach + 1) + x] * begin[:, :, y : y + h, x : x + w]
+    table = shift_table(scale, reach, lr)  # one product gives both sums, and it is faster than them
+    places = torch.eye((2 * reach + 1) ** 2, device=lr.device).repeat_interleave(scale**2, dim=0)
+    sums = near.flatten(2).transpose(1, 2) @ torch.cat((table, places), dim=1)
+    found = sums.transpose(1, 2).reshape(m, -1, h, w)  # x, y, 1, then every window place's part
+    begun = [  # each window place began at its own block's drift
+        found[:, None, 3 + y * (2 * reach + 1) + x] * begin[:, :, y : y + h, x : x + w]
         for y in range(2 * reach + 1)
         for x in range(2 * reach + 1)
     ]
-    return (found[:, :2] + sum(begun[1:], begun[0])) / found[:, 2:]
+    return (found[:, :2] + sum(begun[1:], begun[0])) / found[:, 2:3]
 
 
 def drift_of_blocks(
