@@ -346,7 +346,7 @@ def test_every_variant_is_another_network() -> None:
     with torch.device("meta"):
         nets = {name: build("fsrst2-small", **o) for name, (_, o) in ablations.VARIANTS.items()}
     kinds = {json.dumps(net.options, sort_keys=True) for net in nets.values()}
-    assert len(kinds) == len(ablations.VARIANTS) == 8
+    assert len(kinds) == len(ablations.VARIANTS) == 9
     assert nets["full"].options == build("fsrst2-small").options
 
 
