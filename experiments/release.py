@@ -264,7 +264,8 @@ def with_scores(readme: str) -> str:
 
 CONTINUED = (
     ", though the scores there of fsrst2-small's first part were seen before the second part began;"
-    " what the second part adds was chosen on held-out training people (docs/log.md)"
+    " what the second part adds was chosen on held-out training people (docs/log.md). The first"
+    " part was trained before the drift existed: its config now trains with it"
 )
 LIMITS_BEYOND = (
     "- References help where they show the pose and light of the input, as in a call. Of"
