@@ -62,19 +62,19 @@ def search(
     of a pixel.
     """
     m, _, h, w = lr.shape
-    side = scale * (2 * reach + 1)  # shifts each way
-    # every block that begins from side // 2 pixels before the picture to as many behind it
-    starts = tuple(phase - side // 2 + scale / 2 for phase in range(scale))
-    size, blocks = (scale * h, scale * w), (h + 2 * reach + 1, w + 2 * reach + 1)
+    line, side = 2 * reach, 2 * reach * scale  # window places and shifts each way
+    # every block that begins from reach input pixels before the picture to just before its end
+    starts = tuple(phase - scale * reach + scale / 2 for phase in range(scale))
+    size, blocks = (scale * h, scale * w), (h + line - 1, w + line - 1)
     begin = drift_of_blocks(moved, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
     shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
     place = positions(shift, theta, size, scale, starts)
-    # (M, 3, s*s, h + 2 reach + 1, w + 2 reach + 1)
+    # (M, 3, s*s, *blocks)
     phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
     costs = [
         squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
-        for y in range(2 * reach + 1)
-        for x in range(2 * reach + 1)
+        for y in range(line)
+        for x in range(line)
     ]
     cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
@@ -83,13 +83,13 @@ def search(
     least = cost.amin(dim=1, keepdim=True)
     near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
     table = shift_table(scale, reach, lr)  # one product gives both sums, and it is faster than them
-    places = torch.eye((2 * reach + 1) ** 2, device=lr.device).repeat_interleave(scale**2, dim=0)
+    places = torch.eye(line**2, device=lr.device).repeat_interleave(scale**2, dim=0)
     sums = near.flatten(2).transpose(1, 2) @ torch.cat((table, places), dim=1)
     found = sums.transpose(1, 2).reshape(m, -1, h, w)  # x, y, 1, then every window place's part
     begun = [  # each window place began at its own block's drift
-        found[:, None, 3 + y * (2 * reach + 1) + x] * begin[:, :, y : y + h, x : x + w]
-        for y in range(2 * reach + 1)
-        for x in range(2 * reach + 1)
+        found[:, None, 3 + y * line + x] * begin[:, :, y : y + h, x : x + w]
+        for y in range(line)
+        for x in range(line)
     ]
     return (found[:, :2] + sum(begun[1:], begun[0])) / found[:, 2:3]
 
@@ -98,11 +98,11 @@ def drift_of_blocks(
     moved: Tensor, size: tuple[int, int], blocks: tuple[int, int], scale: int, reach: int
 ) -> Tensor:
     """Drift (M, 2, t, t) [thumbnail px] -> (M, 2, *blocks) [output px], where each block is looked
-    for; the first ``reach`` blocks lie before the picture, whose border goes on."""
+    for; the first begins ``reach`` input pixels before the picture, whose border goes on."""
     m, _, side, _ = moved.shape
     identity = moved.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
     still = moved.new_zeros(m, 2, 1, 1, *blocks)
-    there = sample(moved, positions(still, identity, size, scale, (scale / 2 - scale * reach,)))
+    there = sample(moved, positions(still, identity, size, scale, (scale * (1 - reach),)))
     height, width = size
     return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
 
@@ -114,9 +114,9 @@ def squares(x: Tensor) -> Tensor:
 
 def shift_table(scale: int, reach: int, like: Tensor) -> Tensor:
     """(x, y, 1) of every shift, in the order of the cost's channels: by window place, by phase."""
-    place = torch.arange(2 * reach + 1, device=like.device) * scale
+    place = torch.arange(2 * reach, device=like.device) * scale
     phase = torch.arange(scale, device=like.device)
-    line = place[:, None] + phase - (scale * (2 * reach + 1)) // 2  # (2 reach + 1, s)
+    line = place[:, None] + phase - scale * reach  # (2 reach, s)
     y = line[:, None, :, None].expand(-1, len(place), -1, scale)
     x = line[None, :, None, :].expand(len(place), -1, scale, -1)
     return torch.stack((x.flatten(), y.flatten(), torch.ones_like(x).flatten()), dim=1).to(like)

@@ -51,7 +51,7 @@ ABSENT = -1e4  # score of an empty place
 class FSRST2(ReferenceSR):
     """``width`` channels, ``blocks`` residual blocks in the trunk, ``head_width`` at s/2.
 
-    ``reach`` [input px] bounds the search to s * (2 reach + 1) shifts each way. The remaining
+    ``reach`` [input px] bounds the search to 2 * s * reach shifts each way. The remaining
     options take parts away, for the ablations of docs/results.md: ``reach`` 0 (no search),
     ``coarse`` (the spatial transformer), ``drift`` (what moves beyond it), ``flow`` (the last
     correction), ``none`` (the choice of no reference), ``detail`` (else references come in as
