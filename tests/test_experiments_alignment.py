@@ -4,8 +4,9 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import torch
 from fsrst.data.manifest import Manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
+from fsrst.files import write_json
 from fsrst.image import to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, Localisation, warp
@@ -282,6 +284,19 @@ def test_a_line_of_the_table_counts_failures_and_spread() -> None:
     assert alone["psnr_mean"] is None
     text = stability.network_table([line, {**alone, "model": "hime-small"}])
     assert "| hime | deformable with masks, on 64 features | 3 | 1 | 1 | 0 | 25.00 to 25.00" in text
+
+
+def test_displacements_come_in_the_order_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file lists samples as strings, of which "104" comes before "16"."""
+    write_json(tmp_path / stability.ALIGNMENT, {"104": [3, 4], "16": [1, 2], "8": [0, 1]})
+    monkeypatch.setattr(stability, "watched", lambda *_: nullcontext())
+    monkeypatch.setattr(stability, "outcome_of", lambda *_: "diverged")
+    monkeypatch.setattr(stability, "column", lambda *_: [])
+    options = TrainOptions(model="fsrst-small", data=["d"], out=str(tmp_path), samples=8)
+    facts = stability.one_run(options, cast(Manifest, None), tmp_path / "scores", "command")
+    assert facts["alignment"] == [[8, 0, 1], [16, 1, 2], [104, 3, 4]]
 
 
 def test_a_run_that_diverged_is_a_result_and_not_tried_again(

@@ -117,7 +117,9 @@ def test_block_values_are_pillows_reduction(scale: int) -> None:
 def test_shifts_are_counted_as_the_search_makes_them(scale: int, reach: int) -> None:
     table = shift_table(scale, reach, torch.zeros(1))
     shifts = range(-scale * reach, scale * reach)
-    assert {tuple(row) for row in table.int().tolist()} == {(x, y, 1) for y in shifts for x in shifts}
+    assert {tuple(row) for row in table.int().tolist()} == {
+        (x, y, 1) for y in shifts for x in shifts
+    }
     assert len(table) == len(shifts) ** 2
 
 
