@@ -11,6 +11,7 @@
 
 import argparse
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ def measured(
     summaries = {}
     for backend, precision in sides if int8 else sides[:2]:
         out = results / (place if precision == "f32" else f"{place}-{precision}")
+        shutil.rmtree(out, ignore_errors=True)  # the same weights may have run in another graph
         upscaler = open_upscaler(name, backend, precision=precision)
         conditions = ("right", "none", "wrong") if precision == "f32" else ("right",)
         command = (

@@ -18,6 +18,7 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.image import Pixels, read_image, write_image
+from fsrst.models import MODELS
 from fsrst.runtime.upscaler import open_upscaler
 
 
@@ -207,6 +208,19 @@ def test_info_lists_models_and_backends(capsys: pytest.CaptureFixture[str]) -> N
     said = json.loads(capsys.readouterr().out)
     assert said["version"] == fsrst.__version__ and said["backends"]["onnxruntime"]
     assert all(header["parameters"] > 0 for header in said["models"].values())
+
+
+def test_info_lists_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", "--networks") == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == {"network", *MODELS}
+    assert lines["ttsr"].split()[1:4] == ["6,729,603", "1", "any"]
+    assert "(426,288 at run time)" in lines["span"]
+    assert lines["fsrst"].split()[1:4] == ["2,552,576", "any", "32x32"]
+    assert call("info", "--networks", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["resnet"]["references"] == 0 and said["mrefsr"]["references"] is None
+    assert call("info", "fsrst2", "--networks") == 2
 
 
 def test_info_of_one_model(exported_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,17 @@ def info(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="A shipped name or a model file.")
     ] = None,
+    networks: Annotated[
+        bool, typer.Option("--networks", help="List what can be trained, the compared systems too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """List the shipped models and the backends found, or all that one model says of itself."""
+    if networks:
+        if model is not None:
+            raise FsrstError(f"--networks lists all of them: leave out {model}, or --networks")
+        _say_networks(as_json)
+        return
     from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
     if model is not None:
@@ -52,6 +60,41 @@ def info(
     found = ", ".join(f"{name} {version}" for name, version in backends.items() if version)
     missing = ", ".join(name for name, version in backends.items() if not version)
     say(f"backends: {found}" + (f" (not installed: {missing})" if missing else ""))
+    say("networks to train, and the compared systems: fsrst info --networks")
+
+
+def _say_networks(as_json: bool) -> None:
+    """Every network of ``fsrst.models``, made without memory for its numbers."""
+    import sys
+
+    import torch
+
+    from fsrst.models import MODELS, build
+
+    found: dict[str, dict[str, Any]] = {}
+    for name in MODELS:
+        with torch.device("meta"):
+            network = build(name)
+            counts = [sum(p.numel() for p in n.parameters()) for n in (network, network.fuse())]
+        words = sys.modules[type(network).__module__].__doc__ or ""
+        found[name] = {
+            "parameters": counts[0],
+            "parameters_at_run_time": counts[1],
+            "references": network.reference_limit,  # None: any number
+            "lr_size": network.lr_size,
+            "what": words.partition("\n")[0].rstrip("."),
+        }
+    if as_json:
+        say_json(found)
+        return
+    say(f"{'network':<14}{'parameters':>12}  {'refs':<6}{'input':<8}what")
+    for name, facts in found.items():
+        limit, side = facts["references"], facts["lr_size"]
+        size = f"{side}x{side}" if side else "any"
+        count, fused = facts["parameters"], facts["parameters_at_run_time"]
+        less = f" ({fused:,} at run time)" if fused != count else ""
+        refs = "any" if limit is None else str(limit)
+        say(f"{name:<14}{count:>12,}  {refs:<6}{size:<8}{facts['what']}{less}")
 
 
 def convert(

@@ -27,6 +27,8 @@ class ReferenceSR(nn.Module, ABC):
         Enlargement s.
     lr_size
         Side of the only square input the network takes [px], or None when it takes any size.
+    reference_limit
+        How many references it can use (it takes any number and ignores the rest); None: all.
     explains
         Whether ``upscale_explained`` can say where the detail of each pixel comes from.
     """
@@ -35,6 +37,7 @@ class ReferenceSR(nn.Module, ABC):
     options: dict[str, Any]
     scale: int
     lr_size: int | None
+    reference_limit: int | None = None
     explains: bool = False
 
     @abstractmethod

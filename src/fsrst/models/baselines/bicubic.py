@@ -26,6 +26,7 @@ class WithoutReferences(ReferenceSR):
     """A network that looks at its input alone: any size, and a state that is only ``present``."""
 
     lr_size = None
+    reference_limit = 0
 
     def __init__(self, name: str, scale: int, **options: Any) -> None:
         super().__init__()

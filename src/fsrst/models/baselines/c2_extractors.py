@@ -39,6 +39,8 @@ class Extractors(ReferenceSR):
     PSNR tells how good the matching is.
     """
 
+    reference_limit = 1
+
     def __init__(self, *, name: str, vgg_width: int) -> None:
         super().__init__()
         self.name = name

@@ -207,6 +207,8 @@ class MatchedRestoration(ReferenceSR):
 class C2Matching(MatchedRestoration):
     """Stage 3. ``extractors`` names the weights file of a c2-student."""
 
+    reference_limit = 1
+
     def __init__(
         self,
         *,

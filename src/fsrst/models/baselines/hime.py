@@ -1,4 +1,4 @@
-"""HIME: references aligned by deformable convolution. Two networks:
+"""HIME: references aligned by deformable convolution; two networks.
 
 ``hime-small``  as the FSRST paper's authors rebuilt it for Table 1, weaknesses included
 ``hime``        a fair one: wide features, bounded offsets and masks, similarity per pixel

@@ -156,6 +156,8 @@ class TTSR(ReferenceSR):
     ``fsrst.models.baselines.vgg``.
     """
 
+    reference_limit = 1
+
     def __init__(
         self,
         *,
