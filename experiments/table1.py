@@ -253,6 +253,7 @@ def markdown(result: dict[str, Any]) -> str:
         parts += [
             f"### {pair[0]} -> {pair[1]}",
             score_table(rows, result["paper"]),
+            pending(rows),
             claim_table(claims),
         ]
     parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1: other data"]
@@ -305,6 +306,13 @@ def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
             ]
         )  # fmt: skip
     return table(titles, lines)
+
+
+def pending(rows: Sequence[dict[str, Any]]) -> str:
+    """The models that have no row, if any."""
+    there = {row["model"] for row in rows}
+    names = [model for model in MODELS if model not in there]
+    return f"Not trained on this pair yet: {', '.join(names)}." if names else ""
 
 
 def value(found: dict[str, float], key: str, digits: int) -> str:

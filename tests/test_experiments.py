@@ -329,6 +329,7 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(table1, "paper", never)
     monkeypatch.setattr(table1, "read_scores", never)
     text = table1.markdown(json.loads(json.dumps(result)))
+    assert "Not trained on this pair yet: resnet-small, resnet, span, " in text
     assert "### call -> call" in text and "+3.00" in text
     assert "**ttsr** saw under 5,000 samples" in text and "stlpips-vgg16" in text
     assert "| C2-Matching | 1 | 9.98 | 32.01 / 0.9339 |" in text
