@@ -10,13 +10,16 @@ network give on ``--threads``: the rate is measured once and kept in the first r
 processes share the work (give them ``--samples``), and a last call with all of them only collects.
 
 Scores come from ``fsrst.evaluate``: right, no and wrong references, and 1, 2, 3 and 5 right ones
-where every sample of a set lists so many. Written: ablations.json, ablations.md, ablations.png.
+where every sample of a set lists so many. Prepared pictures are aligned, so the first set is scored
+once more with every reference turned, moved and zoomed, as a user's would be: ``<name>-moved``.
+Written: ablations.json, ablations.md, ablations.png.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,13 @@ from budget import FAILURE, LENGTHS, Diverged, plan, shown, sized, spent, traine
 from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_line, finished
 
-from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.data.augmentation import draw_affine, move
+from fsrst.data.manifest import Manifest, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.evaluate.predict import predict
 from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
 from fsrst.files import write_json, write_text
+from fsrst.image import read_image, write_image
 from fsrst.models.weights import read_header
 from fsrst.options import TrainOptions
 from fsrst.runtime.upscaler import open_upscaler
@@ -46,6 +51,10 @@ FULL = "full"
 COUNTS = (1, 2, 3, 5)  # references
 SCORED = 3  # references under right, none and wrong
 RIGHT, NONE, WRONG = CONDITIONS = ("right", "none", "wrong")
+
+# A random map of each reference: +- degrees, +- part of the side, 1 +- zoom.
+MOVED = {"degrees": 10.0, "translate": 0.05, "zoom": 0.1}
+MOVED_SEED = 17
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model_options
     FULL: ("as it is", {}),
@@ -92,6 +101,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     results, runs = arguments.results, arguments.results / "runs" / NAME
     trained_on = [load_manifest(root) for root in arguments.train_data or arguments.data]
     scored_on = [load_manifest(root) for root in arguments.data]
+    scored_on.append(with_references_moved(scored_on[0], results / NAME / "moved"))
     settings = settings_of(CONFIG, trained_on, arguments.seed, arguments.threads)
     if arguments.smoke:
         settings |= {"batch_size": 4, "holdout_identities": 1}
@@ -198,6 +208,22 @@ def about(manifest: Manifest) -> dict[str, Any]:
 
 
 # --- scores ---------------------------------------------------------------------------------------
+
+
+def with_references_moved(manifest: Manifest, folder: Path) -> Manifest:
+    """The val split with every reference under a random affine map of ``MOVED``, in ``folder``."""
+    samples = []
+    for sample in manifest.split("val"):
+        rng = np.random.default_rng([MOVED_SEED, *sample.id.encode()])
+        target = f"{sample.id}/target.png"
+        references = [f"{sample.id}/{number}.png" for number in range(len(sample.references))]
+        write_image(folder / target, read_image(manifest.root / sample.target))
+        for ours, theirs in zip(references, sample.references, strict=True):
+            picture = move(read_image(manifest.root / theirs), draw_affine(rng, **MOVED))
+            write_image(folder / ours, picture)
+        samples.append(replace(sample, target=target, references=tuple(references)))
+    info = {**manifest.info, "name": f"{manifest.name}-moved"}
+    return write_manifest(folder, samples, info)
 
 
 def counts_of(manifest: Manifest) -> list[int]:

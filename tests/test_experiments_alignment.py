@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from fsrst.data.manifest import Manifest
+from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
-from fsrst.image import to_planes
+from fsrst.image import read_image, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, Localisation, warp
 from fsrst.models.baselines.deformable import ModulatedDeformConv
@@ -435,6 +435,16 @@ def test_ablations_run_and_go_on(
     assert set(result["variants"]) == {"full", "no-search"}
     scores = result["variants"]["no-search"]["data"]["drawn"]
     assert set(scores) == {"3", "5"}
+    assert [facts["name"] for facts in result["data"]] == ["drawn", "drawn-moved"]
+    first, moved = (load_manifest(tmp_path / at) for at in ("drawn", "ablations/moved"))
+    sample, same = first.split("val")[0], moved.split("val")[0]
+    assert (same.id, same.identity) == (sample.id, sample.identity)
+    targets = [read_image(m.root / s.target) for m, s in ((first, sample), (moved, same))]
+    assert np.array_equal(*targets)
+    pairs = zip(sample.references, same.references, strict=True)
+    assert not any(
+        np.array_equal(read_image(first.root / a), read_image(moved.root / b)) for a, b in pairs
+    )
     difference = (
         scores["3"]["conditions"]["right"]["psnr_mean"]
         - result["variants"]["full"]["data"]["drawn"]["3"]["conditions"]["right"]["psnr_mean"]
