@@ -503,18 +503,20 @@ def test_aggregation_runs(
     drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aggregation, "drawn", lambda _: drawn_data)
-    monkeypatch.setattr(aggregation, "MIXES", (0, 2))
+    monkeypatch.setattr(aggregation, "MIXES", (0, 1))
     aggregation.main(["--smoke", "--results", str(tmp_path)])
     result = json.loads((tmp_path / "aggregation.json").read_text())
     data = drawn_data.name
     for name in ("random-fsrst-small", "random-fsrst2-small"):
-        found = result["models"][name]["data"][data]["shares"]["2"]
+        found = result["models"][name]["data"][data]["shares"]["1"]
         assert found["right"] + found["wrong"] + found["none"] == pytest.approx(1)
         assert found["wrong"] > 0
     paper = result["models"]["random-fsrst-small"]["data"][data]
-    assert paper["shares"]["2"]["none"] == pytest.approx(0, abs=1e-4)  # weights always sum to 1
+    assert paper["shares"]["1"]["none"] == pytest.approx(0, abs=1e-4)  # weights always sum to 1
     assert paper["distances"]["wrong"]["beyond_the_cliff"] == 0
     assert (tmp_path / "aggregation.png").is_file()
+    text = (tmp_path / "aggregation.md").read_text()
+    assert "the cliff lies at 20.7: no reference was ever ignored" in text
 
 
 def test_alignment_runs(
