@@ -1,5 +1,6 @@
 """FSRST2: what it promises of sizes, references and shares, and that its search finds things."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY
 from fsrst.models.correspondence import block_values, drift, search, shift_table
-from fsrst.models.fsrst2 import FSRST2, TOGETHER
+from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, TOGETHER, lay
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
 
@@ -194,7 +195,26 @@ def test_a_pose_that_does_not_help_is_not_used() -> None:
         model.alignment.fc2.bias.fill_(1.0)  # always a large change
     lr, _ = inputs(b=1, h=32, w=32)
     thumbnails = lr[:, None]
-    assert torch.equal(model.pose(lr, thumbnails)[0].flatten(), torch.tensor(IDENTITY))
+    theta, moved = model.pose(lr, thumbnails)
+    assert torch.equal(theta.flatten(), torch.tensor(IDENTITY))
+    assert moved.abs().max() < 0.05
+
+
+def test_a_pose_that_helps_beyond_the_drift_is_used() -> None:
+    """The reference shows the input 5 of 32 pixels further on; the drift looks 3 px around."""
+    model = network()
+    assert model.alignment is not None
+    with torch.no_grad():
+        model.alignment.fc2.weight.zero_()
+        model.alignment.fc2.bias.zero_()
+        model.alignment.fc2.bias[2] = math.atanh(0.3 / POSE_LIMIT)
+    generator = np.random.default_rng(2)
+    lr = planes(resize_bicubic(generator.integers(0, 256, (12, 12, 3), dtype=np.uint8), 32, 32))
+    back = torch.tensor(IDENTITY).view(1, 2, 3).clone()
+    back[0, 0, 2] = -0.3
+    thumbnails = lay(lr, back, torch.zeros(1, 2, 32, 32))[:, None]
+    theta, _ = model.pose(lr, thumbnails)
+    assert theta[0, 0, 2] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from fsrst.models.correspondence import (
     positions,
     sample,
     search,
+    squares,
     window,
 )
 from fsrst.models.interface import ReferenceSR, State, bicubic_skip
@@ -43,7 +44,7 @@ JUDGED = 2  # places each way of an input pixel at which detail is judged before
 CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them this much larger
 FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
 TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
-BETTER = 0.8  # theta is used where it brings the misfit below this part of the identity's
+BETTER = 0.9  # theta is used where it brings the misfit below this part of the identity's
 TOGETHER = 8  # pairs of pictures that are searched together in training
 ABSENT = -1e4  # score of an empty place
 
@@ -167,11 +168,9 @@ class FSRST2(ReferenceSR):
             fused = self.features_none.float() * lr.new_ones(b, 1, h, w)
             used = lr.new_zeros(b, 3 * self.scale**2, h, w)
         else:
-            theta = self.pose(lr, thumbnails)
-            with full_precision(lr):  # positions need more than 8 bits
-                shift, fit = self.correspond(
-                    lr, blurred.flatten(0, 1), thumbnails.flatten(0, 1), theta
-                )
+            seen = luma(lr) if self.grey else lr
+            theta, moved = self.pose(seen, thumbnails)
+            shift, fit = self.correspond(seen, blurred.flatten(0, 1), theta, moved)
             judged = self.move(sketch.flatten(0, 1), shift, theta, JUDGED)  # (B*N, 12, h, w)
             seen = self.compare_refs(torch.cat((judged * CONTRAST, fit), dim=1))
             # (B*N, channels, h, w)
@@ -191,19 +190,35 @@ class FSRST2(ReferenceSR):
         sr = bicubic_skip(lr, self.scale) + added + residual
         return sr, F.pixel_shuffle(shares, self.scale)[:, :, 0]
 
-    def pose(self, lr: Tensor, thumbnails: Tensor) -> Tensor:
-        """theta (B*N, 2, 3) of every reference; the identity without the coarse transformer."""
+    @torch.no_grad()  # the coarse transformer has a loss of its own
+    def pose(self, lr: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
+        """theta (B*N, 2, 3) of every reference, and what moves beyond it, (B*N, 2, 32, 32).
+
+        The coarse transformer's theta where, drift and all, it explains the input better than the
+        identity does; else the identity.
+        """
         b, n = thumbnails.shape[:2]
-        if self.alignment is None:
-            return lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
         seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
-        theta: Tensor = self.alignment(seen, thumbs).detach()  # it has a loss of its own
         with full_precision(lr):
-            error = (thumbs - seen).square().mean(dim=(1, 2, 3))
-            laid = (lay(thumbs, theta) - seen).square().mean(dim=(1, 2, 3))
-        better = (laid < BETTER * error).to(theta.dtype).view(-1, 1, 1)
-        theta = better * theta + (1 - better) * theta.new_tensor(IDENTITY).view(1, 2, 3)
-        return theta
+            identity = lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
+            if self.alignment is None:
+                return identity, self.beyond(identity, seen, thumbs)
+            theta = self.alignment(seen, thumbs)
+            seen, thumbs = seen.repeat(2, 1, 1, 1), thumbs.repeat(2, 1, 1, 1)  # both ways at once
+            moved = self.beyond(torch.cat((identity, theta)), seen, thumbs)
+            laid = lay(thumbs, torch.cat((identity, theta)), moved)
+            misfit = squares(laid - seen).mean(dim=(1, 2, 3)).view(2, b * n, 1, 1, 1)
+            better = (misfit[1] < BETTER * misfit[0]).to(theta.dtype)  # (B*N, 1, 1, 1)
+            moved = moved.view(2, b * n, 2, POSE_SIDE, POSE_SIDE)
+            moved = better * moved[1] + (1 - better) * moved[0]
+            better = better[:, 0]
+            return better * theta + (1 - better) * identity, moved
+
+    def beyond(self, theta: Tensor, seen: Tensor, thumbs: Tensor) -> Tensor:
+        """The drift, where there is a search that begins from it; else zeros."""
+        if self.reach and self.drifts:
+            return drift(seen, thumbs, theta)
+        return torch.zeros_like(thumbs[:, :2])
 
     def move(self, detail: Tensor, shift: Tensor, theta: Tensor, points: int) -> Tensor:
         """Detail (M, 3, ., .) brought to the input by shifts (M, 2, h, w) [output px], at
@@ -216,33 +231,30 @@ class FSRST2(ReferenceSR):
 
     @torch.no_grad()
     def correspond(
-        self, lr: Tensor, blurred: Tensor, thumbnails: Tensor, theta: Tensor
+        self, lr: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Where each reference shows what an input pixel shows.
 
-        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``thumbnails`` (B*N, 3, 32, 32), ``theta``
-        (B*N, 2, 3) -> shifts
+        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
+        (B*N, 2, 32, 32) -> shifts
         (B*N, 2, h, w) [output px] and how well they fit (B*N, 6, h, w): colour misfit, its mean
         square in a window (root), roughness of the shifts.
         """
         s, (h, w) = self.scale, lr.shape[-2:]
-        each_lr = each(luma(lr) if self.grey else lr, theta.shape[0] // lr.shape[0])
-        if self.reach:
-            moved = torch.zeros_like(thumbnails[:, :2])
-            if self.drifts:
-                moved = drift(thumbnail(each_lr), thumbnails, theta)
+        each_lr = each(lr, theta.shape[0] // lr.shape[0])
+        with full_precision(lr):  # positions need more than 8 bits
             pairs = (each_lr, blurred, theta, moved)
-            if self.training:  # a few at a time: their costs stay in the processor's cache
+            if not self.reach:
+                shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
+            elif self.training:  # a few at a time: their costs stay in the processor's cache
                 parts = zip(*(torch.split(t, TOGETHER) for t in pairs), strict=True)
                 shift = torch.cat([search(a, r, t, d, s, self.reach) for a, r, t, d in parts])
             else:
                 shift = search(*pairs, s, self.reach)  # (B*N, 2, h, w) [output px]
-        else:
-            shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
-        place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
-        misfit = (each_lr - sample(blurred, block_index(place, blurred, s))) * CONTRAST
-        cost = window(misfit.square().sum(dim=1, keepdim=True)).sqrt()
-        rough = (shift - window(shift)).abs() / s
+            place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
+            misfit = (each_lr - sample(blurred, block_index(place, blurred, s))) * CONTRAST
+            cost = window(squares(misfit).sum(dim=1, keepdim=True)).sqrt()
+            rough = (shift - window(shift)).abs() / s
         return shift, torch.cat((misfit, cost, rough), dim=1)
 
     def share(
@@ -286,7 +298,7 @@ class FSRST2(ReferenceSR):
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
         theta = self.alignment(seen, thumbnails)
-        laid = lay(thumbnails, theta)
+        laid = lay(thumbnails, theta, torch.zeros_like(thumbnails[:, :2]))
         error = ((laid - seen).abs().mean(dim=(1, 2, 3)) * present).sum() / (present.sum() + 1e-6)
         return loss + POSE_WEIGHT * error
 
@@ -339,10 +351,11 @@ class Head(nn.Module):
         return residual
 
 
-def lay(thumbnails: Tensor, theta: Tensor) -> Tensor:
-    """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) lays them over the input's (eq. 3)."""
-    still = torch.zeros_like(thumbnails[:, :2])[:, :, None, None]
-    return sample(thumbnails, positions(still, theta, (POSE_SIDE, POSE_SIDE), 1, (0.5,)))
+def lay(thumbnails: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
+    """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) and a drift (M, 2, 32, 32) lay them over the
+    input's (eq. 3)."""
+    shift = moved[:, :, None, None]
+    return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), 1, (0.5,)))
 
 
 def thumbnail(picture: Tensor) -> Tensor:
