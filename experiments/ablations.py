@@ -53,7 +53,7 @@ SCORED = 3  # references under right, none and wrong
 RIGHT, NONE, WRONG = CONDITIONS = ("right", "none", "wrong")
 
 # A random map of each reference: +- degrees, +- part of the side, 1 +- zoom.
-MOVED = {"degrees": 10.0, "translate": 0.05, "zoom": 0.1}
+MOVED = {"degrees": 20.0, "translate": 0.1, "zoom": 0.2}
 MOVED_SEED = 17
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model_options
@@ -114,6 +114,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         "budget": budget,
         "train_data": [about(manifest) for manifest in trained_on],
         "data": [about(manifest) for manifest in scored_on],
+        "moved": MOVED,
         "counts": {manifest.name: counts_of(manifest) for manifest in scored_on},
         "variants": {},
     }
@@ -335,9 +336,16 @@ def markdown(result: dict[str, Any]) -> str:
         f"`{result['command']}`",
         f"Each network: {budget['samples']:,} samples{why}; seed {result['seed']}; {made(result)}."
         " Differences to the whole network are of the same pictures, ± their standard error"
-        " clustered by person; that another seed would differ too is not in it.",
+        " clustered by person; that another seed would differ too is not in it. The loss of the"
+        " coarse transformer is part of what its networks show as theirs.",
     ]
     parts += [data_table(result, facts) for facts in result["data"]]
+    if "moved" in result:
+        about_it = (
+            "each reference turned by up to {degrees:g} degrees, moved by {translate:.0%} and"
+        )
+        about_it += " zoomed by {zoom:.0%} either way, at random"
+        parts.append(f"`-moved`: {about_it.format(**result['moved'])}.")
     failed = {name: v["failed"] for name, v in result["variants"].items() if "failed" in v}
     parts += [f"Failed: {name}: {what}." for name, what in failed.items()]
     return "\n\n".join(parts) + "\n"
