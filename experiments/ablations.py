@@ -341,14 +341,19 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     parts += [data_table(result, facts) for facts in result["data"]]
     if "moved" in result:
-        about_it = (
-            "each reference turned by up to {degrees:g} degrees, moved by {translate:.0%} and"
+        degrees, translate, zoom = (result["moved"][key] for key in MOVED)
+        parts.append(
+            f"`-moved`: each reference turned by up to {degrees:g} degrees, moved by"
+            f" {translate:.0%} and zoomed by {zoom:.0%} either way, at random."
         )
-        about_it += " zoomed by {zoom:.0%} either way, at random"
-        parts.append(f"`-moved`: {about_it.format(**result['moved'])}.")
     failed = {name: v["failed"] for name, v in result["variants"].items() if "failed" in v}
     parts += [f"Failed: {name}: {what}." for name, what in failed.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def in_order(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The variants as VARIANTS lists them; JSON keeps no order."""
+    return [(name, result["variants"][name]) for name in VARIANTS if name in result["variants"]]
 
 
 def made(result: dict[str, Any]) -> str:
@@ -364,7 +369,7 @@ def data_table(result: dict[str, Any], facts: dict[str, Any]) -> str:
     data, size = facts["name"], facts["counts"]["val"]
     others = [count for count in result["counts"][data] if count != SCORED]
     rows = []
-    for variant in result["variants"].values():
+    for _, variant in in_order(result):
         if "data" not in variant:
             continue
         scores = variant["data"][data]
@@ -398,7 +403,7 @@ def signed(scores: dict[str, Any], key: str) -> str:
 
 def figure(result: dict[str, Any]) -> Any:
     """Loss curves, and for every set PSNR against the number of references."""
-    variants = result["variants"].items()
+    variants = in_order(result)
     lines = [Curve(name, smoothed(v["loss"], 5)) for name, v in variants]
     panels = [chart(lines, title="training loss", x_label="samples", y_label="loss", legend=True)]
     for facts in result["data"]:
