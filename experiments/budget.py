@@ -1,7 +1,8 @@
 """Training for so many minutes: the same wall-clock for every model.
 
 Training counts samples, so its rate is measured first, on this machine, and the run is as many
-samples as fit: the schedule then ends where the time does. Rates, samples and the seconds really
+samples as fit: the schedule then ends where the time does. Rates that ``rates.py`` measured for all
+models in turns are used where they lie beside the runs. Rates, samples and the seconds really
 spent are written down. A run is ``<out>/`` as `fsrst train` makes it, with ``budget.json``; it can
 be stopped and gone on with, and a finished one is left alone.
 """
@@ -27,6 +28,7 @@ from fsrst.train import METRICS, WEIGHTS, Progress, train
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs/tables.yaml"
 BUDGET = "budget.json"  # in a run's folder: how long it is, and why
+RATES = "rates.json"  # beside the runs: samples/s by ``rate_key``
 FAILURE = "failed.json"  # in a run's folder: it diverged
 LENGTHS = ("samples", "warmup_samples", "checkpoint_samples", "log_samples", "out", "threads")
 TINY = {"vgg_width": 8}
@@ -131,14 +133,30 @@ def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) ->
                     f" {value!r}; choose another --results or delete that run"
                 )
         return budget
-    print(f"{out.name}: measuring its rate", flush=True)
     about = origin(settings["threads"], smoke)  # the load before ours
-    rate = measured_rate(settings, seconds=0 if smoke else 10)
+    rate = known_rates(out.parent).get(rate_key(settings))
+    if rate is None:
+        print(f"{out.name}: measuring its rate", flush=True)
+        rate = measured_rate(settings, seconds=0 if smoke else 10)
     batch = settings["batch_size"]
     samples = max(2, round(rate * minutes * 60 / batch)) * batch
     budget = {"asked": wanted, "measured_samples_per_s": rate, "samples": samples, "origin": about}
     write_json(path, budget)
     return budget
+
+
+def rate_key(settings: dict[str, Any]) -> str:
+    """What kind of run a rate belongs to, such as ```fsrst-n3```."""
+    return f"{settings['model']}-n{settings['n_references']}"
+
+
+def known_rates(runs: Path) -> dict[str, float]:
+    """What ``rates.py`` wrote beside the runs; nothing if it was not asked."""
+    path = runs / RATES
+    if not path.is_file():
+        return {}
+    rates: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["samples_per_s"]
+    return rates
 
 
 def sized(settings: dict[str, Any], out: Path, samples: int, **changes: int) -> TrainOptions:

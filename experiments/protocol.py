@@ -75,19 +75,35 @@ def train_model(
         stage, option = recipe.after
         options[option] = str(train_model(study, stage, data, seed) / WEIGHTS)
     out = study.results.resolve() / RUNS / run_name(model, data, seed, count)
-    settings = {
+    settings = settings_of(model, data, count, options, seed=seed, threads=study.threads)
+    if study.smoke:
+        settings["batch_size"] = 2
+    train_for(out, settings, study.minutes * recipe.share, smoke=study.smoke)
+    return out
+
+
+def settings_of(
+    model: str,
+    data: Manifest,
+    references: int,
+    options: dict[str, Any],
+    *,
+    seed: int = 13,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """What a run of ``model`` changes in configs/tables.yaml, but for its length."""
+    recipe = RECIPES[model]
+    return {
         "model": model,
         "model_options": options,
         "data": [str(data.root.resolve())],
-        "n_references": count,
-        "batch_size": 2 if study.smoke else recipe.batch_size,
+        "n_references": references,
+        "batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "alignment_learning_rate": recipe.learning_rate * recipe.alignment,
         "seed": seed,
-        "threads": study.threads,
+        "threads": threads,
     }
-    train_for(out, settings, study.minutes * recipe.share, smoke=study.smoke)
-    return out
 
 
 def stages_before(study: Study, model: str, data: Manifest, seed: int) -> list[Path]:

@@ -268,8 +268,9 @@ def protocol_of(result: dict[str, Any]) -> str:
     vgg = sorted({str(c["summary"]["options"]["vgg"]) for c in good if RECIPES[c["model"]].vgg})
     heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
     text = (
-        f"Every model trained for {' and '.join(minutes)} minutes on one core with the same data,"
-        " augmentation and seed (configs/tables.yaml); right references, PSNR in dB on RGB."
+        f"Every model trained on as many samples as {' and '.join(minutes)} minutes on one core"
+        " give, the other core being as busy, with the same data, augmentation and seed"
+        " (configs/tables.yaml); minutes: what it really took; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
     if vgg:

@@ -21,6 +21,7 @@ import budget  # noqa: E402
 import costs  # noqa: E402
 import figures  # noqa: E402
 import protocol  # noqa: E402
+import rates  # noqa: E402
 import table1  # noqa: E402
 import table2  # noqa: E402
 
@@ -59,6 +60,26 @@ def test_samples_fill_the_minutes(
         budget.plan(tmp_path, asked, 3, smoke=False)
     with pytest.raises(FsrstError, match=r"learning_rate = 0\.0005, now it is 0\.1"):
         budget.plan(tmp_path, {**asked, "learning_rate": 0.1}, 2, smoke=False)
+
+
+def test_rates_of_one_hour_are_used(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as fast as on the day of the run that is named, so all are halved."""
+    monkeypatch.setattr(rates, "KINDS", [("resnet-small", 0), ("fsrst", 1)])
+    speeds = {"resnet-small": 6.0, "fsrst": 5.0}
+    monkeypatch.setattr(rates, "measured_rate", lambda asked, **_: speeds[asked["model"]])
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.0)
+    budget.plan(tmp_path / "runs/old", settings(drawn_data), 1, smoke=False)
+    command = ["--data", str(drawn_data.root), "--results", str(tmp_path), "--like"]
+    rates.main([*command, "old"])
+    monkeypatch.setattr(budget, "measured_rate", never)
+    found = budget.plan(tmp_path / "runs/new", settings(drawn_data), 1, smoke=False)
+    assert found["samples"] == 180
+    asked = settings(drawn_data, model="fsrst", model_options={}, n_references=1)
+    assert budget.plan(tmp_path / "runs/fsrst", asked, 1, smoke=False)["samples"] == 152  # 2.5 * 60, a multiple of 4
+    with pytest.raises(FsrstError, match=r"no budget\.json"):
+        rates.main([*command, "other"])
 
 
 @pytest.mark.parametrize(

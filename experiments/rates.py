@@ -1,0 +1,70 @@
+"""How fast every model trains, measured in turns: what makes runs of different days comparable.
+
+    python experiments/rates.py --data data/call --results results
+    python experiments/rates.py --data data/call --results results --like resnet-call-s13
+
+A table gives every model the same minutes. Without this, a run's length comes from its own rate at
+its own start, and a machine is not equally fast every hour. With ``<results>/runs/rates.json``
+(``budget.py`` looks there) all lengths come from rates of one hour. ``--like``: multiply all, so
+that this finished run's model has the rate that run was planned with; for runs that are there.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from budget import BUDGET, RATES, RECIPES, measured_rate, rate_key
+from measure import origin
+from protocol import RUNS, finished, settings_of
+
+from fsrst.data.manifest import load_manifest
+from fsrst.errors import FsrstError
+from fsrst.files import write_json
+
+KINDS = [
+    *((model, recipe.references) for model, recipe in RECIPES.items()),
+    ("fsrst", 1),  # Table 2
+    ("fsrst", 5),
+]
+ROUNDS, SECONDS = 2, 5
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="prepared data set (train split)")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--like", metavar="RUN", help="folder under <results>/runs")
+    parser.add_argument("--vgg", default="random", help="as of the tables")
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args(argv)
+    data, runs = load_manifest(arguments.data), arguments.results / RUNS
+    planned = None
+    if arguments.like is not None:
+        if not (runs / arguments.like / BUDGET).is_file():
+            raise FsrstError(f"--like {arguments.like}: no {BUDGET} in {runs / arguments.like}")
+        planned = json.loads((runs / arguments.like / BUDGET).read_text(encoding="utf-8"))
+    about = origin(arguments.threads, smoke=False)
+    found: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for model, references in KINDS:
+            options = {"vgg": arguments.vgg} if RECIPES[model].vgg else {}
+            settings = settings_of(model, data, references, options, threads=arguments.threads)
+            rate = measured_rate(settings, seconds=SECONDS)
+            found.setdefault(rate_key(settings), []).append(rate)
+            print(f"{rate_key(settings)}: {rate:.2f} samples/s", flush=True)
+    rates = {key: statistics.fmean(values) for key, values in found.items()}
+    factor = 1.0
+    if planned is not None:
+        asked = planned["asked"]
+        factor = planned["measured_samples_per_s"] / rates[rate_key(asked)]
+    rates = {key: rate * factor for key, rate in rates.items()}
+    result = {"samples_per_s": rates, "measured": found, "factor": factor, "origin": about}
+    write_json(runs / RATES, {**result, "like": arguments.like, "data": data.hash})
+    print(f"written: {runs / RATES}")
+
+
+if __name__ == "__main__":
+    sys.exit(finished(main))
