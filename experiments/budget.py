@@ -146,7 +146,7 @@ def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) ->
 
 
 def rate_key(settings: dict[str, Any]) -> str:
-    """What kind of run a rate belongs to, such as ```fsrst-n3```."""
+    """What kind of run a rate belongs to, such as ``fsrst-n3``."""
     return f"{settings['model']}-n{settings['n_references']}"
 
 
