@@ -27,9 +27,13 @@ from measure import target as line
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
+BEFORE = (
+    "Measured before FSRST2's search was made smaller and its coarse transformer was used less"
+    " (docs/log.md, 2026-11-25)."
+)
 EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
-    "ablations": "## What each part of FSRST2 is worth",
-    "stability": "## Stability of training",
+    "ablations": f"## What each part of FSRST2 is worth\n\n{BEFORE}",
+    "stability": f"## Stability of training\n\n{BEFORE}",
     "table1": None,
     "table2": None,
     "alignment": "## Alignment",
