@@ -168,9 +168,9 @@ class FSRST2(ReferenceSR):
             fused = self.features_none.float() * lr.new_ones(b, 1, h, w)
             used = lr.new_zeros(b, 3 * self.scale**2, h, w)
         else:
-            seen = luma(lr) if self.grey else lr
-            theta, moved = self.pose(seen, thumbnails)
-            shift, fit = self.correspond(seen, blurred.flatten(0, 1), theta, moved)
+            colours = luma(lr) if self.grey else lr
+            theta, moved = self.pose(colours, thumbnails)
+            shift, fit = self.correspond(colours, blurred.flatten(0, 1), theta, moved)
             judged = self.move(sketch.flatten(0, 1), shift, theta, JUDGED)  # (B*N, 12, h, w)
             seen = self.compare_refs(torch.cat((judged * CONTRAST, fit), dim=1))
             # (B*N, channels, h, w)
@@ -178,10 +178,10 @@ class FSRST2(ReferenceSR):
             if self.flow is not None:
                 flow = torch.tanh(self.flow(torch.relu(features)).float()) * FLOW_LIMIT
                 shift = shift + flow
-            moved = self.move(detail.flatten(0, 1), shift, theta, self.scale)
+            fetched = self.move(detail.flatten(0, 1), shift, theta, self.scale)
             shares, fused = self.share(features_lr, features, fit[:, 3:4], present)
-            moved = moved.view(b, n, 3, self.scale**2, h, w)
-            used = (shares[:, :, None] * moved).sum(dim=1).flatten(1, 2)
+            fetched = fetched.view(b, n, 3, self.scale**2, h, w)
+            used = (shares[:, :, None] * fetched).sum(dim=1).flatten(1, 2)
         if not self.carries_detail:
             used = used * 0
         trunk = self.trunk(torch.cat((features_lr.float(), fused, used * CONTRAST), dim=1))
