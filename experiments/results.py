@@ -10,13 +10,16 @@ experiment is complete), with its figure redrawn beside it in docs/images/.
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from curves import Curve, beside, chart, save
 
 from fsrst.evaluate.report import report
+from fsrst.evaluate.score import clustered_standard_error, read_scores
 from fsrst.files import write_text
 from fsrst.runtime.upscaler import open_upscaler, shipped_models
 
@@ -27,6 +30,13 @@ from measure import target as line
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
+IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
+    (("fsrst2-photo", "right"), ("fsrst2-photo", "none")),
+    (("fsrst2-photo", "right"), ("fsrst-photo", "right")),
+    (("fsrst-photo", "right"), ("fsrst-photo", "none")),
+    (("fsrst2-call", "right"), ("fsrst2-call", "none")),
+    (("fsrst2-call", "right"), ("fsrst-call", "right")),
+)
 BEFORE = (
     "Measured before FSRST2's search was made smaller and its coarse transformer was used less"
     " (docs/log.md, 2026-11-25)."
@@ -64,6 +74,7 @@ def main() -> None:
         "## Scores",
         findings(),
         report(arguments.results).strip(),
+        *identity_section(arguments.results),
         "## Speed",
         described(speed, "python benchmarks/speed.py --output benchmarks/results/speed.json"),
         frame_table(speed),
@@ -137,6 +148,51 @@ def findings() -> str:
         " looks detail up where a reference shows what the input shows: in a call that is nearly"
         " everywhere, on photographs of other days hardly anywhere."
     )
+
+
+def identity_section(folders: Sequence[Path]) -> list[str]:
+    """Differences of identity distances on the same pictures, with their spread."""
+    rows = [
+        (less, more, paired_identity(*sides))
+        for less, more in IDENTITY_PAIRS
+        if (sides := (scores_of(folders, *less), scores_of(folders, *more)))
+        and all(sides)  # both folders are given, and scored for identity
+    ]
+    if not rows:
+        return []
+    lines = ["| the first | the second | second less first | |", "| --- | --- | --- | --- |"]
+    for less, more, (difference, error) in rows:
+        cells = [f"{name}, {condition}" for name, condition in (less, more)]
+        spread = "" if error is None else f" ± {error:.4f}"
+        sure = error is not None and abs(difference) > 2 * error
+        said = "" if sure else "within two standard errors of 0"
+        lines.append(f"| {' | '.join(cells)} | {difference:+.4f}{spread} | {said} |")
+    text = (
+        "How much nearer the first is to the true face than the second: dlib's distance, mean of"
+        " the same pictures, ± its standard error clustered by person."
+    )
+    return ["### Identity, picture by picture", text, "\n".join(lines)]
+
+
+def scores_of(folders: Sequence[Path], name: str, condition: str) -> dict[str, Any]:
+    """Picture -> its line of scores.csv, for the folder that is called ``name``."""
+    found = [folder for folder in folders if folder.name == name]
+    rows = [row for folder in found for row in read_scores(folder)]
+    return {
+        row["id"]: row
+        for row in rows
+        if row["condition"] == condition and "identity_distance" in row
+    }
+
+
+def paired_identity(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float | None]:
+    """Mean of second less first over the pictures of both, and its standard error by person."""
+    shared = sorted(first.keys() & second.keys())
+    differences = np.array(
+        [second[i]["identity_distance"] - first[i]["identity_distance"] for i in shared]
+    )
+    error = clustered_standard_error(differences, [first[i]["identity"] for i in shared])
+    return float(differences.mean()), error
 
 
 def score_targets() -> list[dict[str, Any]]:

@@ -420,6 +420,23 @@ def test_all_runs_of_stability_share_the_minutes(
         stability.shared_budget(settings, tmp_path, arguments)
 
 
+# --- results --------------------------------------------------------------------------------------
+
+
+def test_identity_is_compared_picture_by_picture(tmp_path: Path) -> None:
+    header = "id,identity,condition,psnr,identity_distance"
+    for name, distances in (("fsrst2-call", (0.2, 0.3)), ("fsrst-call", (0.4, 0.4))):
+        lines = [f"{i},p{i},right,30,{distance}" for i, distance in enumerate(distances)]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.csv").write_text("\n".join([header, *lines]) + "\n")
+    folders = [tmp_path / "fsrst2-call", tmp_path / "fsrst-call"]
+    _, _, text = results.identity_section(folders)
+    assert text.splitlines()[2:] == [
+        "| fsrst2-call, right | fsrst-call, right | +0.1500 ± 0.0500 |  |"
+    ]
+    assert results.identity_section(folders[:1]) == []
+
+
 # --- the whole of each, on drawn faces ------------------------------------------------------------
 
 
