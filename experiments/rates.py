@@ -13,8 +13,10 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from budget import BUDGET, RATES, RECIPES, measured_rate, rate_key
 from measure import origin
@@ -23,6 +25,8 @@ from protocol import RUNS, finished, settings_of
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
+from fsrst.models import build
+from fsrst.models.weights import save_weights
 
 KINDS = [
     *((model, recipe.references) for model, recipe in RECIPES.items()),
@@ -50,9 +54,10 @@ def main(argv: Sequence[str]) -> None:
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for model, references in KINDS:
-            options = {"vgg": arguments.vgg} if RECIPES[model].vgg else {}
-            settings = settings_of(model, data, references, options, threads=arguments.threads)
-            rate = measured_rate(settings, seconds=SECONDS)
+            with tempfile.TemporaryDirectory() as folder:
+                options = options_of(model, arguments.vgg, Path(folder))
+                settings = settings_of(model, data, references, options, threads=arguments.threads)
+                rate = measured_rate(settings, seconds=SECONDS)
             found.setdefault(rate_key(settings), []).append(rate)
             print(f"{rate_key(settings)}: {rate:.2f} samples/s", flush=True)
     rates = {key: statistics.fmean(values) for key, values in found.items()}
@@ -64,6 +69,18 @@ def main(argv: Sequence[str]) -> None:
     result = {"samples_per_s": rates, "measured": found, "factor": factor, "origin": about}
     write_json(runs / RATES, {**result, "like": arguments.like, "data": data.hash})
     print(f"written: {runs / RATES}")
+
+
+def options_of(model: str, vgg: str, folder: Path) -> dict[str, Any]:
+    """The options of ``model``; the stage before it is there with random weights, in ``folder``."""
+    recipe = RECIPES[model]
+    options: dict[str, Any] = {"vgg": vgg} if recipe.vgg else {}
+    if recipe.after is not None:
+        stage, option = recipe.after
+        path = folder / f"{stage}.safetensors"
+        save_weights(path, build(stage, **options_of(stage, vgg, folder)))
+        options[option] = str(path)
+    return options
 
 
 if __name__ == "__main__":

@@ -66,8 +66,9 @@ def test_rates_of_one_hour_are_used(
     drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice as fast as on the day of the run that is named, so all are halved."""
-    monkeypatch.setattr(rates, "KINDS", [("resnet-small", 0), ("fsrst", 1)])
-    speeds = {"resnet-small": 6.0, "fsrst": 5.0}
+    kinds = [("resnet-small", 0), ("fsrst", 1), ("c2-student", 1)]  # the last needs a teacher
+    monkeypatch.setattr(rates, "KINDS", kinds)
+    speeds = {"resnet-small": 6.0, "fsrst": 5.0, "c2-student": 4.0}
     monkeypatch.setattr(rates, "measured_rate", lambda asked, **_: speeds[asked["model"]])
     monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.0)
     budget.plan(tmp_path / "runs/old", settings(drawn_data), 1, smoke=False)
