@@ -267,7 +267,10 @@ def with_scores(readme: str) -> str:
 CONTINUED = (
     ", though the scores there of fsrst2-small's first part were seen before the second part began;"
     " what the second part adds was chosen on held-out training people (docs/log.md). The first"
-    " part was trained before the drift existed: its config now trains with it"
+    " part was trained before the drift existed: its config now trains with it. When the coarse"
+    " pose is used is no weight but a rule of the run-time; it was made stricter after the val"
+    " scores of an ablation had been seen, and one comparison on call val had a part in it"
+    " (docs/log.md)"
 )
 LIMITS_BEYOND = (
     "- References help where they show the pose and light of the input, as in a call. Of"

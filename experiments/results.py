@@ -152,21 +152,19 @@ def findings() -> str:
 
 def identity_section(folders: Sequence[Path]) -> list[str]:
     """Differences of identity distances on the same pictures, with their spread."""
-    rows = [
-        (less, more, paired_identity(*sides))
-        for less, more in IDENTITY_PAIRS
-        if (sides := (scores_of(folders, *less), scores_of(folders, *more)))
-        and all(sides)  # both folders are given, and scored for identity
-    ]
-    if not rows:
-        return []
     lines = ["| the first | the second | second less first | |", "| --- | --- | --- | --- |"]
-    for less, more, (difference, error) in rows:
-        cells = [f"{name}, {condition}" for name, condition in (less, more)]
+    for pair in IDENTITY_PAIRS:
+        first, second = (scores_of(folders, *side) for side in pair)
+        if not (first and second):  # a folder that is not given, or not scored for identity
+            continue
+        difference, error = paired_identity(first, second)
+        cells = [f"{name}, {condition}" for name, condition in pair]
         spread = "" if error is None else f" ± {error:.4f}"
         sure = error is not None and abs(difference) > 2 * error
         said = "" if sure else "within two standard errors of 0"
         lines.append(f"| {' | '.join(cells)} | {difference:+.4f}{spread} | {said} |")
+    if len(lines) == 2:
+        return []
     text = (
         "How much nearer the first is to the true face than the second: dlib's distance, mean of"
         " the same pictures, ± its standard error clustered by person."

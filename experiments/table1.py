@@ -269,8 +269,8 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
     text = (
         f"Every model trained on as many samples as {' and '.join(minutes)} minutes on one core"
-        " give, the other core being as busy, with the same data, augmentation and seed"
-        " (configs/tables.yaml); minutes: what it really took; right references, PSNR in dB on RGB."
+        " give, with the same data, augmentation and seed (configs/tables.yaml); minutes: what it"
+        " really took; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
     if vgg:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,8 +66,6 @@ def info(
 
 def _say_networks(as_json: bool) -> None:
     """Every network of ``fsrst.models``, made without memory for its numbers."""
-    import sys
-
     import torch
 
     from fsrst.models import MODELS, build

@@ -62,10 +62,10 @@ def search(
     of a pixel.
     """
     m, _, h, w = lr.shape
-    line, side = 2 * reach, 2 * reach * scale  # window places and shifts each way
+    across, side = 2 * reach, 2 * reach * scale  # window places and shifts along each axis
     # every block that begins from reach input pixels before the picture to just before its end
     starts = tuple(phase - scale * reach + scale / 2 for phase in range(scale))
-    size, blocks = (scale * h, scale * w), (h + line - 1, w + line - 1)
+    size, blocks = (scale * h, scale * w), (h + across - 1, w + across - 1)
     begin = drift_of_blocks(moved, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
     shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
     place = positions(shift, theta, size, scale, starts)
@@ -73,8 +73,8 @@ def search(
     phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
     costs = [
         squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
-        for y in range(line)
-        for x in range(line)
+        for y in range(across)
+        for x in range(across)
     ]
     cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
@@ -83,13 +83,13 @@ def search(
     least = cost.amin(dim=1, keepdim=True)
     near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
     table = shift_table(scale, reach, lr)  # one product gives both sums, and it is faster than them
-    places = torch.eye(line**2, device=lr.device).repeat_interleave(scale**2, dim=0)
+    places = torch.eye(across**2, device=lr.device).repeat_interleave(scale**2, dim=0)
     sums = near.flatten(2).transpose(1, 2) @ torch.cat((table, places), dim=1)
     found = sums.transpose(1, 2).reshape(m, -1, h, w)  # x, y, 1, then every window place's part
     begun = [  # each window place began at its own block's drift
-        found[:, None, 3 + y * line + x] * begin[:, :, y : y + h, x : x + w]
-        for y in range(line)
-        for x in range(line)
+        found[:, None, 3 + y * across + x] * begin[:, :, y : y + h, x : x + w]
+        for y in range(across)
+        for x in range(across)
     ]
     return (found[:, :2] + sum(begun[1:], begun[0])) / found[:, 2:3]
 

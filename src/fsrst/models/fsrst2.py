@@ -52,7 +52,7 @@ ABSENT = -1e4  # score of an empty place
 class FSRST2(ReferenceSR):
     """``width`` channels, ``blocks`` residual blocks in the trunk, ``head_width`` at s/2.
 
-    ``reach`` [input px] bounds the search to 2 * s * reach shifts each way. The remaining
+    ``reach`` [input px] bounds the search to 2 * s * reach shifts along each axis. The remaining
     options take parts away, for the ablations of docs/results.md: ``reach`` 0 (no search),
     ``coarse`` (the spatial transformer), ``drift`` (what moves beyond it), ``flow`` (the last
     correction), ``none`` (the choice of no reference), ``detail`` (else references come in as
@@ -205,8 +205,9 @@ class FSRST2(ReferenceSR):
                 return identity, self.beyond(identity, seen, thumbs)
             theta = self.alignment(seen, thumbs)
             seen, thumbs = seen.repeat(2, 1, 1, 1), thumbs.repeat(2, 1, 1, 1)  # both ways at once
-            moved = self.beyond(torch.cat((identity, theta)), seen, thumbs)
-            laid = lay(thumbs, torch.cat((identity, theta)), moved)
+            ways = torch.cat((identity, theta))
+            moved = self.beyond(ways, seen, thumbs)
+            laid = lay(thumbs, ways, moved)
             misfit = squares(laid - seen).mean(dim=(1, 2, 3)).view(2, b * n, 1, 1, 1)
             better = (misfit[1] < BETTER * misfit[0]).to(theta.dtype)  # (B*N, 1, 1, 1)
             moved = moved.view(2, b * n, 2, POSE_SIDE, POSE_SIDE)
@@ -236,9 +237,8 @@ class FSRST2(ReferenceSR):
         """Where each reference shows what an input pixel shows.
 
         ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
-        (B*N, 2, 32, 32) -> shifts
-        (B*N, 2, h, w) [output px] and how well they fit (B*N, 6, h, w): colour misfit, its mean
-        square in a window (root), roughness of the shifts.
+        (B*N, 2, 32, 32) -> shifts (B*N, 2, h, w) [output px] and how well they fit
+        (B*N, 6, h, w): colour misfit, its mean square in a window (root), roughness of the shifts.
         """
         s, (h, w) = self.scale, lr.shape[-2:]
         each_lr = each(lr, theta.shape[0] // lr.shape[0])
