@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget import FAILURE, LENGTHS, Diverged, plan, shown, sized, spent, trained
+from budget import FAILURE, LENGTHS, Diverged, Length, plan, shown, sized, spent, trained
 from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_line, finished
 
@@ -170,7 +170,7 @@ def budget_of(
         If ``out`` was begun with other settings or minutes.
     """
     if samples is None:
-        planned = plan(out, settings, minutes, smoke=False)
+        planned = plan(out, settings, Length(minutes), smoke=False)
         found = {key: planned[key] for key in ("samples", "measured_samples_per_s")}
         return {"minutes": minutes, **found}
     batch = settings["batch_size"]
@@ -205,7 +205,12 @@ def recipe_of(options: TrainOptions) -> dict[str, Any]:
 
 
 def about(manifest: Manifest) -> dict[str, Any]:
-    return {"name": manifest.name, "hash": manifest.hash, "counts": manifest.info["counts"]}
+    return {
+        "name": manifest.name,
+        "hash": manifest.hash,
+        "split": manifest.scored,
+        "counts": manifest.info["counts"],
+    }
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -214,7 +219,7 @@ def about(manifest: Manifest) -> dict[str, Any]:
 def with_references_moved(manifest: Manifest, folder: Path) -> Manifest:
     """The val split with every reference under a random affine map of ``MOVED``, in ``folder``."""
     samples = []
-    for sample in manifest.split("val"):
+    for sample in manifest.split(manifest.scored):
         rng = np.random.default_rng([MOVED_SEED, *sample.id.encode()])
         target = f"{sample.id}/target.png"
         references = [f"{sample.id}/{number}.png" for number in range(len(sample.references))]
@@ -229,7 +234,7 @@ def with_references_moved(manifest: Manifest, folder: Path) -> Manifest:
 
 def counts_of(manifest: Manifest) -> list[int]:
     """Those of COUNTS for which every sample of the val split lists enough references."""
-    fewest = min(len(sample.references) for sample in manifest.split("val"))
+    fewest = min(len(sample.references) for sample in manifest.split(manifest.scored))
     return [count for count in COUNTS if count <= fewest or count == SCORED]
 
 
@@ -289,7 +294,7 @@ def evaluated(
         predict(
             upscaler,
             manifest,
-            "val",
+            manifest.scored,
             out,
             n_references=n_references,
             conditions=conditions,
@@ -366,7 +371,7 @@ def made(result: dict[str, Any]) -> str:
 
 
 def data_table(result: dict[str, Any], facts: dict[str, Any]) -> str:
-    data, size = facts["name"], facts["counts"]["val"]
+    data, size = facts["name"], facts["counts"][facts["split"]]
     others = [count for count in result["counts"][data] if count != SCORED]
     rows = []
     for _, variant in in_order(result):

@@ -184,7 +184,7 @@ def mixed(manifest: Manifest, wrong: int) -> Manifest:
     """
     if wrong == 0:
         return manifest
-    samples = manifest.split("val")
+    samples = manifest.split(manifest.scored)
     changed = []
     for sample in samples:
         right = sample.references[:REFERENCES]
@@ -205,7 +205,7 @@ def shares(network: ReferenceSR, manifest: Manifest) -> dict[str, Any]:
     found = {}
     for wrong in MIXES:
         right_share, wrong_share = [], []
-        for sample in mixed(manifest, wrong).split("val"):
+        for sample in mixed(manifest, wrong).split(manifest.scored):
             each = share_of_each(network, manifest.root, sample)
             first = max(0, len(each) - wrong)
             right_share.append(sum(each[:first]))
@@ -254,15 +254,19 @@ def measured_distances(network: FSRST, manifest: Manifest) -> dict[str, Any]:
     found = {}
     rng = np.random.default_rng(13)
     for name, wrong in (("right", 0), ("wrong", REFERENCES)):
-        values = []
-        for sample in mixed(manifest, wrong).split("val"):
+        values, largest, beyond = [], 0.0, []
+        for sample in mixed(manifest, wrong).split(manifest.scored):
             lr, refs = tensors(network, manifest.root, sample)
             every = distances_of(network, lr, refs).flatten(2)[0].numpy()  # (N, h * w)
+            largest = max(largest, float(every.max()))
+            beyond.append(float((every > math.log(1 / EPSILON)).mean()))
             values.append(rng.permuted(every, axis=1)[:, :SAMPLED].ravel())
         whole = np.concatenate(values)
         found[name] = {
-            "quantiles": {str(q): float(np.quantile(whole, q)) for q in QUANTILES},
-            "beyond_the_cliff": float((whole > math.log(1 / EPSILON)).mean()),
+            # of SAMPLED pixels of each; the largest and the part beyond, of all
+            "quantiles": {str(q): float(np.quantile(whole, q)) for q in QUANTILES}
+            | {"1.0": largest},
+            "beyond_the_cliff": float(np.mean(beyond)),
             "curve": [[float(np.quantile(whole, q)), float(q)] for q in np.linspace(0, 1, 101)],
         }
     return found
@@ -282,7 +286,9 @@ def markdown(result: dict[str, Any]) -> str:
             ["references", "measured", "ln(n / eps) = 20.7 + ln n"],
             [
                 [count, f"{half['measured']:.3f}", f"{half['formula']:.3f}"]
-                for count, half in result["cliff"]["halves"].items()
+                for count, half in sorted(
+                    result["cliff"]["halves"].items(), key=lambda item: int(item[0])
+                )
             ],
         ),
     ]
@@ -322,7 +328,7 @@ def finding(result: dict[str, Any]) -> str:
 
 def mix_table(result: dict[str, Any], about_data: dict[str, Any]) -> str:
     """Shares and PSNR with 0 to 3 wrong references among three."""
-    data, size = about_data["name"], about_data["counts"]["val"]
+    data, size = about_data["name"], about_data["counts"][about_data["split"]]
     rows = []
     for label, model in result["models"].items():
         facts = model["data"][data]

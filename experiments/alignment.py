@@ -53,6 +53,8 @@ from measure import origin, target
 
 NAME = "alignment"
 RATES = {"a": 1e-3, "b": 2e-4}  # learning rates
+TESTED = ("network", "network, twice", "network, three times", "network, then least squares")
+SHOWN_WAYS = ("nothing moved", "least squares", *TESTED, "network of A", "the inverse itself")
 MAPS = 5  # known maps per val picture
 PAPER_A = 0.0082  # its validation l1, of the six numbers as the text reads; on its own data
 CORNER_BOUND = 1.0  # [px]
@@ -119,14 +121,14 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     rows = []
     for manifest in scored_on:
         print(f"measuring on {manifest.name}", flush=True)
-        val = Faces([manifest], "val")
+        val = Faces([manifest], manifest.scored)
         result["a"][manifest.name] = measure_a(nets["a"], val, arguments.seed)
         result["b"][manifest.name] = measure_b(nets, val)
         rows += pictures(nets, val, arguments.seed)
     first = result["a"][scored_on[0].name]
     result["targets"] = [
         line
-        for way in ("network", "network, twice", "network, three times")
+        for way in TESTED
         for line in (
             target(f"A, {way}: six numbers", first[way]["numbers"], PAPER_A, at_most=True),
             target(f"A, {way}: corners [px]", first[way]["corners"], CORNER_BOUND, at_most=True),
@@ -253,7 +255,7 @@ def markdown(result: dict[str, Any]) -> str:
         " standard error clustered by person.",
     ]
     for facts in result["data"]:
-        data, size = facts["name"], facts["counts"]["val"]
+        data, size = facts["name"], facts["counts"][facts["split"]]
         where = f"{data}, val: {size['samples']} pictures of {size['identities']} people"
         rows = [
             [
@@ -264,7 +266,7 @@ def markdown(result: dict[str, Any]) -> str:
                 f"{found['corners_95']:.3f}",
                 value(found, "image", 4),
             ]
-            for name, found in result["a"][data].items()
+            for name, found in in_order(result["a"][data])
         ]
         rows.append(["the paper's network, other data", f"{PAPER_A}", *[""] * 4])
         titles = ["A: undo a known map", "error of the six numbers", "corners [px]"]
@@ -273,7 +275,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"### {where}, {MAPS} maps each (data {facts['hash']})\n\n{table(titles, rows)}"
         )
         pairs = next(iter(result["b"][data].values()))["pairs"]
-        rows = [[name, value(found, "image", 5)] for name, found in result["b"][data].items()]
+        rows = [[name, value(found, "image", 5)] for name, found in in_order(result["b"][data])]
         titles = [f"B: {pairs} pairs of one person", f"centre {CROP}x{CROP}, l1 of [0, 1]"]
         parts.append(table(titles, rows))
     rows = [
@@ -282,6 +284,11 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     parts.append(table(["target", "to reach", "reached", ""], rows))
     return "\n\n".join(parts) + "\n"
+
+
+def in_order(ways: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Ways and what was measured of them, in the order of the tables (JSON keeps none)."""
+    return [(name, ways[name]) for name in SHOWN_WAYS if name in ways]
 
 
 def value(found: dict[str, Any], key: str, digits: int) -> str:

@@ -3,8 +3,9 @@
 Training counts samples, so its rate is measured first, on this machine, and the run is as many
 samples as fit: the schedule then ends where the time does. Rates that ``rates.py`` measured for all
 models in turns are used where they lie beside the runs. Rates, samples and the seconds really
-spent are written down. A run is ``<out>/`` as `fsrst train` makes it, with ``budget.json``; it can
-be stopped and gone on with, and a finished one is left alone.
+spent are written down. A GPU needs no minutes of a core: there a number of samples is asked for.
+A run is ``<out>/`` as `fsrst train` makes it, with ``budget.json``; it can be stopped and gone on
+with, and a finished one is left alone.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from measure import origin
 
+from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
 from fsrst.options import TrainOptions
@@ -84,24 +86,33 @@ class Diverged(FsrstError):
     """A training run whose loss or gradient was no longer a number: a result, not a mistake."""
 
 
-def train_for(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool = False) -> None:
-    """Train under ``out`` for about ``minutes``, or go on with it, or leave it if finished.
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: ``minutes`` at its rate, or ``samples``; ``config`` has the rest."""
 
-    ``settings`` replace those of ``CONFIG``.
+    minutes: float | None
+    samples: int | None = None
+    config: Path = CONFIG
+
+
+def train_for(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool = False) -> None:
+    """Train under ``out`` for ``length``, or go on with it, or leave it if finished.
+
+    ``settings`` replace those of the config.
 
     Raises
     ------
     Diverged
         If the run did, now or before.
     FsrstError
-        If ``out`` holds a run of other settings or minutes.
+        If ``out`` holds a run of other settings, data or length.
     """
-    budget = plan(out, settings, minutes, smoke=smoke)
+    budget = plan(out, settings, length, smoke=smoke)
     if (out / FAILURE).is_file():
         raise Diverged(json.loads((out / FAILURE).read_text(encoding="utf-8"))["what"])
     if (out / WEIGHTS).is_file():
         return
-    options = sized(settings, out, budget["samples"])
+    options = sized(settings, out, budget["samples"], length.config)
     try:
         trained(options, resume=True, progress=shown(out.name, budget["samples"]))
     except Diverged as error:
@@ -119,10 +130,16 @@ def trained(options: TrainOptions, **how: Any) -> None:
         raise Diverged(str(error).partition(";")[0]) from error
 
 
-def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) -> dict[str, Any]:
-    """How many samples fit into ``minutes``: measured once, then read from ``out``."""
-    options = sized(settings, out, 1_000_000).model_dump(mode="json", exclude=set(LENGTHS))
-    wanted = {"minutes": minutes, "smoke": smoke, **options}
+def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) -> dict[str, Any]:
+    """How many samples the run has: asked for, or measured once, then read from ``out``."""
+    options = sized(settings, out, 1_000_000, length.config)
+    wanted = {
+        "minutes": length.minutes,
+        "samples": length.samples,
+        "data_hash": [load_manifest(root).hash for root in settings["data"]],
+        "smoke": smoke,
+        **options.model_dump(mode="json", exclude=set(LENGTHS)),
+    }
     path = out / BUDGET
     if path.is_file():
         budget: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -134,12 +151,15 @@ def plan(out: Path, settings: dict[str, Any], minutes: float, *, smoke: bool) ->
                 )
         return budget
     about = origin(settings["threads"], smoke)  # the load before ours
-    rate = known_rates(out.parent).get(rate_key(settings))
-    if rate is None:
-        print(f"{out.name}: measuring its rate", flush=True)
-        rate = measured_rate(settings, seconds=0 if smoke else 10)
-    batch = settings["batch_size"]
-    samples = max(2, round(rate * minutes * 60 / batch)) * batch
+    rate, batch = None, settings["batch_size"]
+    if length.minutes is None:
+        samples = max(1, round((length.samples or 0) / batch)) * batch
+    else:
+        rate = known_rates(out.parent).get(rate_key(settings))
+        if rate is None:
+            print(f"{out.name}: measuring its rate", flush=True)
+            rate = measured_rate(settings, seconds=0 if smoke else 10, config=length.config)
+        samples = max(2, round(rate * length.minutes * 60 / batch)) * batch
     budget = {"asked": wanted, "measured_samples_per_s": rate, "samples": samples, "origin": about}
     write_json(path, budget)
     return budget
@@ -159,8 +179,10 @@ def known_rates(runs: Path) -> dict[str, float]:
     return rates
 
 
-def sized(settings: dict[str, Any], out: Path, samples: int, **changes: int) -> TrainOptions:
-    """``CONFIG`` with ``settings``, warm-up and checkpoints in proportion to the length."""
+def sized(
+    settings: dict[str, Any], out: Path, samples: int, config: Path = CONFIG, **changes: int
+) -> TrainOptions:
+    """``config`` with ``settings``, warm-up and checkpoints in proportion to the length."""
     lengths = {
         "out": str(out),
         "samples": samples,
@@ -168,10 +190,10 @@ def sized(settings: dict[str, Any], out: Path, samples: int, **changes: int) -> 
         "checkpoint_samples": max(samples // 8, settings["batch_size"]),
         "log_samples": max(samples // 100, settings["batch_size"]),
     }
-    return TrainOptions.from_yaml(CONFIG, {**settings, **lengths, **changes})
+    return TrainOptions.from_yaml(config, {**settings, **lengths, **changes})
 
 
-def measured_rate(settings: dict[str, Any], *, seconds: float) -> float:
+def measured_rate(settings: dict[str, Any], *, seconds: float, config: Path = CONFIG) -> float:
     """Samples/s of training: after the first step at least 50 samples in ``seconds``, or, where
     steps are long, two steps in three times that. ``seconds`` 0: one step."""
     stamps: list[tuple[int, float]] = []
@@ -185,7 +207,7 @@ def measured_rate(settings: dict[str, Any], *, seconds: float) -> float:
 
     batch = settings["batch_size"]
     with tempfile.TemporaryDirectory() as folder:
-        options = sized(settings, Path(folder) / "run", 1_000_000, log_samples=batch)
+        options = sized(settings, Path(folder) / "run", 1_000_000, config, log_samples=batch)
         with contextlib.suppress(_Enough):
             trained(options, progress=watch)
     (first, begin), (last, end) = stamps[0], stamps[-1]

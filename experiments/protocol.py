@@ -13,12 +13,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from budget import BUDGET, RECIPES, Diverged, spent, train_for
+from budget import BUDGET, CONFIG, RECIPES, Diverged, Length, spent, train_for
 
 from fsrst.data.manifest import MANIFEST, Manifest
 from fsrst.data.synthetic import write_synthetic
@@ -41,11 +40,12 @@ class Study:
     """Where results go and what is the same for all models. ``smoke``: does it run at all."""
 
     results: Path
-    minutes: float = 20
-    threads: int = 1
+    length: Length = Length(20)
+    threads: int | None = 1
     vgg: str = "random"
     identity: bool = True
     smoke: bool = False
+    command: str = ""
 
 
 def run_name(model: str, data: Manifest, seed: int, references: int) -> str:
@@ -78,8 +78,15 @@ def train_model(
     settings = settings_of(model, data, count, options, seed=seed, threads=study.threads)
     if study.smoke:
         settings["batch_size"] = 2
-    train_for(out, settings, study.minutes * recipe.share, smoke=study.smoke)
+    train_for(out, settings, shared(study.length, recipe.share), smoke=study.smoke)
     return out
+
+
+def shared(length: Length, share: float) -> Length:
+    """That part of a run's length that one stage gets."""
+    if length.minutes is None:
+        return replace(length, samples=round((length.samples or 0) * share))
+    return replace(length, minutes=length.minutes * share)
 
 
 def settings_of(
@@ -89,7 +96,7 @@ def settings_of(
     options: dict[str, Any],
     *,
     seed: int = 13,
-    threads: int = 1,
+    threads: int | None = 1,
 ) -> dict[str, Any]:
     """What a run of ``model`` changes in configs/tables.yaml, but for its length."""
     recipe = RECIPES[model]
@@ -164,7 +171,7 @@ def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[
     predict(
         upscaler,
         test,
-        "val",
+        test.scored,
         out,
         n_references=references,
         conditions=CONDITIONS if references else ("none",),
@@ -185,8 +192,10 @@ def cell(
         "test": {"name": test.name, "hash": test.hash},
         "seed": seed,
         "references": references,
-        "minutes": study.minutes,
+        "minutes": study.length.minutes,
+        "asked_samples": study.length.samples,
         "smoke": study.smoke,
+        "command": study.command,
     }
     run = study.results / RUNS / name
     try:
@@ -198,6 +207,7 @@ def cell(
             "training": {
                 **spent(run),
                 "stages_seconds": sum(spent(stage)["seconds"] for stage in stages),
+                "stages": {stage.name: spent(stage) for stage in stages},
                 "own_minutes": budget["asked"]["minutes"],  # without the stages before
                 "measured_samples_per_s": budget["measured_samples_per_s"],
                 "batch_size": budget["asked"]["batch_size"],
@@ -242,15 +252,19 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--results", type=Path, help="folder of runs, scores and tables")
     parser.add_argument("--minutes", type=float, default=20, help="training of each model")
+    parser.add_argument("--samples", type=int, help="of each model, instead of --minutes")
+    parser.add_argument(
+        "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--vgg", help="stlpips, random or a file (default: stlpips if installed)")
+    parser.add_argument("--vgg", default="random", help="random, stlpips or a file")
     parser.add_argument("--no-identity", dest="identity", action="store_false")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
     return parser
 
 
-def study_of(arguments: argparse.Namespace) -> Study:
+def study_of(arguments: argparse.Namespace, command: str) -> Study:
     """The study that a command line asks for.
 
     Raises
@@ -262,16 +276,22 @@ def study_of(arguments: argparse.Namespace) -> Study:
         raise FsrstError("say where the results go: --results DIR")
     if arguments.minutes <= 0:
         raise FsrstError(f"--minutes {arguments.minutes:g}: expected more than 0")
-    vgg = arguments.vgg or ("stlpips" if find_spec("stlpips_pytorch") else "random")
+    if arguments.samples is not None and arguments.samples < 1:
+        raise FsrstError(f"--samples {arguments.samples}: expected 1 or more")
+    if not arguments.config.is_file():
+        raise FsrstError(f"--config {arguments.config}: no such file; there is {CONFIG.name}")
+    minutes = arguments.minutes if arguments.samples is None else None
+    vgg = arguments.vgg
     if vgg not in ("stlpips", "random"):
         vgg = str(Path(vgg).resolve())
     return Study(
         results=arguments.results,
-        minutes=arguments.minutes,
+        length=Length(minutes, arguments.samples, arguments.config),
         threads=arguments.threads,
         vgg=vgg,
         identity=arguments.identity and identity_is_possible(),
         smoke=arguments.smoke,
+        command=command,
     )
 
 

@@ -1,4 +1,4 @@
-"""docs/results.md from measured files; no number in it is typed by hand.
+"""docs/results.md from measured files. What explains them may quote docs/log.md.
 
     python experiments/results.py results/fsrst-photo results/fsrst-small-photo ... \
         --speed benchmarks/results/speed.json --training benchmarks/results/training.json
@@ -37,13 +37,9 @@ IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
     (("fsrst2-call", "right"), ("fsrst2-call", "none")),
     (("fsrst2-call", "right"), ("fsrst-call", "right")),
 )
-BEFORE = (
-    "Measured before FSRST2's search was made smaller and its coarse transformer was used less"
-    " (docs/log.md, 2026-11-25)."
-)
 EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
-    "ablations": f"## What each part of FSRST2 is worth\n\n{BEFORE}",
-    "stability": f"## Stability of training\n\n{BEFORE}",
+    "ablations": "## What each part of FSRST2 is worth",
+    "stability": "## Stability of training",
     "table1": None,
     "table2": None,
     "alignment": "## Alignment",
@@ -114,6 +110,7 @@ def experiment(name: str, heading: str | None) -> list[str]:
     script = import_module(name)
     result = json.loads(measured.read_text(encoding="utf-8"))
     parts = [heading] if heading else []
+    parts += [result["remark"]] if "remark" in result else []  # what has changed since
     parts.append(script.markdown(result).strip())
     if hasattr(script, "figure"):
         save(IMAGES / f"{name}.png", script.figure(result))
@@ -143,10 +140,9 @@ def findings() -> str:
     return (
         "\n".join(lines) + "\n\nThe paper's network hardly uses its references: they pass through"
         " three channels at the input's resolution, and their weights sum to 1 whoever they show."
-        " On photographs of other days, pictures of somebody else serve nearly as well. Table 2 of"
-        " the paper, where three references are worth +0.33 dB, agrees on its own data. FSRST2"
-        " looks detail up where a reference shows what the input shows: in a call that is nearly"
-        " everywhere, on photographs of other days hardly anywhere."
+        " On photographs of other days, pictures of somebody else serve nearly as well. FSRST2"
+        " looks detail up where a reference shows what the input shows: in a call that is about"
+        " half of the picture, on photographs of other days hardly anything (section Aggregation)."
     )
 
 

@@ -117,6 +117,8 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         for model, rate, seed in grid
     }
     budget = shared_budget(settings, runs, arguments)
+    for model, rate, seed in grid:  # before the first training, not after hours of it
+        check_length(runs / f"{model}-{rate:g}-s{seed}", budget["samples"])
     result: dict[str, Any] = {
         **origin(arguments.threads, arguments.smoke),
         "experiment": NAME,
@@ -214,6 +216,17 @@ def shared_budget(
     return budget
 
 
+def check_length(out: Path, samples: int) -> None:
+    """Refuse a run that was begun with another length."""
+    path = out / "options.json"
+    begun = json.loads(path.read_text(encoding="utf-8"))["samples"] if path.is_file() else samples
+    if begun != samples:
+        raise FsrstError(
+            f"{out} was begun with {begun} samples, now it is {samples}; give --samples {begun},"
+            " or name other --results"
+        )
+
+
 # --- a run and what is watched --------------------------------------------------------------------
 
 
@@ -297,7 +310,7 @@ def jumps(losses: Sequence[float]) -> int:
 def markdown(result: dict[str, Any]) -> str:
     """Two tables, made from the JSON alone."""
     budget, facts = result["budget"], result["data"]
-    size = facts["counts"]["val"]
+    size = facts["counts"][facts["split"]]
     why = f" (what {budget['minutes']:g} minutes give all runs)" if budget["minutes"] else ""
     parts = [
         f"`{result['command']}`",

@@ -23,7 +23,17 @@ import numpy as np
 from budget import RECIPES, origin
 from curves import table
 from protocol import cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
-from table1 import grouped, measures, psnrs_of, value
+from table1 import (
+    budget_of,
+    commands_of,
+    grouped,
+    lengths_of,
+    measures,
+    other,
+    pair_of,
+    psnrs_of,
+    value,
+)
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
@@ -60,7 +70,7 @@ def run(
     arguments: argparse.Namespace, train: Manifest, test: Manifest, command: str
 ) -> dict[str, Any]:
     """Fill the cells, write the table."""
-    study = study_of(arguments)
+    study = study_of(arguments, command)
     about = origin(study.threads, study.smoke)
     check_references(train, test, max(arguments.references))
     without, with_references = SIZES["small" if arguments.small else "full"]
@@ -95,9 +105,9 @@ def run(
 def check_references(train: Manifest, test: Manifest, count: int) -> None:
     """Raise FsrstError unless every sample that is scored lists ``count`` references, and some
     that are trained on do: "5 references" would be 3, and the table would not say so."""
-    scored = min(test.split("val"), key=lambda sample: len(sample.references))
+    scored = min(test.split(test.scored), key=lambda sample: len(sample.references))
     seen = max(train.split("train"), key=lambda sample: len(sample.references))
-    for data, split, sample in ((test, "val", scored), (train, "train", seen)):
+    for data, split, sample in ((test, test.scored, scored), (train, "train", seen)):
         if len(sample.references) < count:
             raise FsrstError(
                 f"{data.root}, {split}: {sample.id} lists {len(sample.references)} references,"
@@ -119,6 +129,7 @@ def rows_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, An
             row = {
                 "train": cells[0]["train"]["name"],
                 "test": cells[0]["test"]["name"],
+                "budget": budget_of(cells[0]),
                 "size": size,
                 "model": passed[0]["model"],
                 "references": count,
@@ -156,21 +167,19 @@ def gain(
 
 def markdown(result: dict[str, Any]) -> str:
     """table2.md, from the JSON alone."""
-    machine = result["machine"]
     parts = [
         "## Table 2",
-        f"`{result['command']}`: {machine['cpu']}, {result['threads']} thread, commit"
-        f" {result['commit']}, {result['date'][:10]}.",
+        commands_of(result),
         "Each row was trained with so many references and is scored with so many, right ones;"
-        f" {' and '.join(sorted({format(c['minutes'], 'g') for c in result['cells']}))} minutes on"
-        " one core each, same data, augmentation and seed (configs/tables.yaml). Over none: against"
-        " the ResNet of row 0, ± standard error over pictures, clustered by person; several seeds:"
-        " mean ± standard deviation."
+        f" {lengths_of(result['cells'])} each, same data, augmentation and seed"
+        " (configs/tables.yaml). Over none: against the ResNet of row 0, ± standard error over"
+        " pictures, clustered by person; several seeds:"
+        " mean ± standard deviation. Another seed is not in a single row's ±."
         + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
     ]
-    for pair in dict.fromkeys((row["train"], row["test"]) for row in result["rows"]):
-        rows = [row for row in result["rows"] if (row["train"], row["test"]) == pair]
-        parts += [f"### {pair[0]} -> {pair[1]}", score_table(rows, result["paper"])]
+    for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
+        rows = [row for row in result["rows"] if pair_of(row) == pair]
+        parts += ["### {} -> {}, {}".format(*pair), score_table(rows, result["paper"])]
     failed = [f"{c['run']}: {c['failed']}" for c in result["cells"] if "failed" in c]
     parts.append("\n".join(f"- **failed** {line}" for line in failed))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -190,7 +199,7 @@ def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
         "over none [dB]",
         "taken away",
         "wrong person's",
-        "paper, DFD: other data",
+        f"paper, DFD{other(rows)}",
     ]
     lines = []
     for row in rows:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,26 @@ def test_resume_keeps_what_is_there(manifest: Manifest, results: Path) -> None:
     assert blend.calls == 1
     assert lost.read_bytes() == content
     assert all(path.stat().st_mtime_ns == time for path, time in before.items() if path != lost)
+
+
+def test_a_data_set_made_anew_is_predicted_anew(manifest: Manifest, results: Path) -> None:
+    """Same names, other pictures: the manifest's hash does not tell, the files' times do."""
+    target = manifest.split("val")[0].target
+    later = time.time() + 60
+    os.utime(manifest.root / target, (later, later))
+    names = {
+        condition: [
+            sample.id
+            for sample in manifest.split("val")
+            if target
+            in (sample.target, *references_of(sample, manifest.split("val"), condition, 2))
+        ]
+        for condition in CONDITIONS
+    }
+    blend = Blend()
+    predict(blend, manifest, "val", results, n_references=2)
+    assert blend.calls == sum(len(ids) for ids in names.values()) > 1
+    os.utime(manifest.root / target, (later - 120, later - 120))
 
 
 def test_a_condition_can_be_added_later(manifest: Manifest, tmp_path: Path) -> None:

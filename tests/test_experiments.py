@@ -26,6 +26,7 @@ import table1  # noqa: E402
 import table2  # noqa: E402
 
 from fsrst.data.manifest import Manifest, write_manifest  # noqa: E402
+from fsrst.data.synthetic import write_synthetic  # noqa: E402
 from fsrst.errors import FsrstError  # noqa: E402
 from fsrst.evaluate.predict import predict  # noqa: E402
 from fsrst.evaluate.score import score  # noqa: E402
@@ -52,14 +53,41 @@ def test_samples_fill_the_minutes(
 ) -> None:
     monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.3)
     asked = settings(drawn_data)
-    found = budget.plan(tmp_path, asked, 2, smoke=False)
+    found = budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
     assert found["samples"] == 396  # 3.3 * 120, a multiple of the batch
     monkeypatch.setattr(budget, "measured_rate", never)
-    assert budget.plan(tmp_path, asked, 2, smoke=False) == found
+    assert budget.plan(tmp_path, asked, budget.Length(2), smoke=False) == found
     with pytest.raises(FsrstError, match="minutes = 2, now it is 3"):
-        budget.plan(tmp_path, asked, 3, smoke=False)
+        budget.plan(tmp_path, asked, budget.Length(3), smoke=False)
     with pytest.raises(FsrstError, match=r"learning_rate = 0\.0005, now it is 0\.1"):
-        budget.plan(tmp_path, {**asked, "learning_rate": 0.1}, 2, smoke=False)
+        budget.plan(tmp_path, {**asked, "learning_rate": 0.1}, budget.Length(2), smoke=False)
+
+
+def test_samples_may_be_asked_for(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paper's length on a GPU: no rate is measured, and the stages get their share."""
+    monkeypatch.setattr(budget, "measured_rate", never)
+    config = ROOT / "configs/tables-gpu.yaml"
+    length = budget.Length(None, 1_300_000, config)
+    found = budget.plan(tmp_path, settings(drawn_data), length, smoke=False)
+    assert found["samples"] == 1_300_000
+    options = budget.sized(settings(drawn_data), tmp_path, found["samples"], config)
+    assert (options.accelerator, options.warmup_samples) == ("auto", 65_000)
+    assert protocol.shared(length, 0.1).samples == 130_000
+    assert protocol.shared(budget.Length(20), 0.1) == budget.Length(2)
+
+
+def test_a_data_set_made_anew_is_noticed(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.3)
+    asked = settings(drawn_data)
+    budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
+    fewer = replace(drawn_data, samples=drawn_data.samples[1:])
+    monkeypatch.setattr(budget, "load_manifest", lambda root: fewer)
+    with pytest.raises(FsrstError, match="was trained with data_hash"):
+        budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
 
 
 def test_rates_of_one_hour_are_used(
@@ -71,14 +99,14 @@ def test_rates_of_one_hour_are_used(
     speeds = {"resnet-small": 6.0, "fsrst": 5.0, "c2-student": 4.0}
     monkeypatch.setattr(rates, "measured_rate", lambda asked, **_: speeds[asked["model"]])
     monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.0)
-    budget.plan(tmp_path / "runs/old", settings(drawn_data), 1, smoke=False)
+    budget.plan(tmp_path / "runs/old", settings(drawn_data), budget.Length(1), smoke=False)
     command = ["--data", str(drawn_data.root), "--results", str(tmp_path), "--like"]
     rates.main([*command, "old"])
     monkeypatch.setattr(budget, "measured_rate", never)
-    found = budget.plan(tmp_path / "runs/new", settings(drawn_data), 1, smoke=False)
+    found = budget.plan(tmp_path / "runs/new", settings(drawn_data), budget.Length(1), smoke=False)
     assert found["samples"] == 180
     asked = settings(drawn_data, model="fsrst", model_options={}, n_references=1)
-    found = budget.plan(tmp_path / "runs/fsrst", asked, 1, smoke=False)
+    found = budget.plan(tmp_path / "runs/fsrst", asked, budget.Length(1), smoke=False)
     assert found["samples"] == 152  # 2.5 * 60, a multiple of 4
     with pytest.raises(FsrstError, match=r"no budget\.json"):
         rates.main([*command, "other"])
@@ -116,13 +144,13 @@ def test_a_run_is_trained_once(
 ) -> None:
     monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 1.0)
     out = tmp_path / "run"
-    budget.train_for(out, settings(drawn_data), 12 / 60)
+    budget.train_for(out, settings(drawn_data), budget.Length(12 / 60))
     spent = budget.spent(out)
     assert spent["samples"] == 12
     rows = [line.split(",") for line in (out / "metrics.csv").read_text().splitlines()[1:]]
     assert spent["seconds"] == pytest.approx(sum(4 / float(row[-1]) for row in rows), rel=1e-3)
     monkeypatch.setattr(budget, "train", never)
-    budget.train_for(out, settings(drawn_data), 12 / 60)
+    budget.train_for(out, settings(drawn_data), budget.Length(12 / 60))
 
 
 def test_divergence_is_a_result_other_errors_are_not(
@@ -136,14 +164,14 @@ def test_divergence_is_a_result_other_errors_are_not(
 
     monkeypatch.setattr(budget, "train", train)
     with pytest.raises(budget.Diverged, match="^the loss is nan after 8 samples$"):
-        budget.train_for(tmp_path / "a", settings(drawn_data), 1)
+        budget.train_for(tmp_path / "a", settings(drawn_data), budget.Length(1))
     monkeypatch.setattr(budget, "train", never)
     with pytest.raises(budget.Diverged, match="after 8 samples"):
-        budget.train_for(tmp_path / "a", settings(drawn_data), 1)
+        budget.train_for(tmp_path / "a", settings(drawn_data), budget.Length(1))
     message[0] = "no manifest"
     monkeypatch.setattr(budget, "train", train)
     with pytest.raises(FsrstError, match="no manifest") as raised:
-        budget.train_for(tmp_path / "b", settings(drawn_data), 1)
+        budget.train_for(tmp_path / "b", settings(drawn_data), budget.Length(1))
     assert not isinstance(raised.value, budget.Diverged)
     assert not (tmp_path / "b" / budget.FAILURE).exists()
 
@@ -153,11 +181,11 @@ def test_the_stages_share_the_minutes_of_one_model(
 ) -> None:
     calls: list[tuple[str, dict[str, Any], float]] = []
 
-    def train_for(out: Path, asked: dict[str, Any], minutes: float, *, smoke: bool) -> None:
-        calls.append((out.name, asked, minutes))
+    def train_for(out: Path, asked: dict[str, Any], length: Any, *, smoke: bool) -> None:
+        calls.append((out.name, asked, length.minutes))
 
     monkeypatch.setattr(protocol, "train_for", train_for)
-    study = protocol.Study(tmp_path, minutes=20, vgg="stlpips")
+    study = protocol.Study(tmp_path, budget.Length(20), vgg="stlpips")
     protocol.train_model(study, "c2-matching", drawn_data, 7)
     names = [f"{stage}-{drawn_data.name}-s7" for stage in ("c2-teacher", "c2-student")]
     assert [name for name, _, _ in calls] == [*names, f"c2-matching-{drawn_data.name}-s7"]
@@ -197,11 +225,21 @@ def filled(
 ) -> tuple[protocol.Study, dict[str, Any]]:
     """A trained, scored cell of a tiny ResNet, run by torch because its export failed."""
     study = protocol.Study(
-        tmp_path_factory.mktemp("results"), minutes=0.0001, identity=False, smoke=True
+        tmp_path_factory.mktemp("results"), budget.Length(0.0001), identity=False, smoke=True
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(protocol, "export", lambda *_, **__: 1 / 0)
         return study, protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0)
+
+
+def test_the_papers_sets_are_scored_on_their_test_split(tmp_path: Path) -> None:
+    data = write_synthetic(tmp_path / "dfd", identities=4, views=4, splits={"train": 2, "test": 2})
+    study = protocol.Study(tmp_path, budget.Length(None, 2), identity=False, smoke=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "export", lambda *_, **__: 1 / 0)
+        found = protocol.cell(study, "resnet-small", data, data, 13, 0)
+    assert found["summary"]["data"]["split"] == "test"
+    assert found["summary"]["conditions"]["none"]["n"] == 8
 
 
 def test_a_cell_says_where_it_came_from(filled: tuple[protocol.Study, dict[str, Any]]) -> None:
@@ -334,7 +372,7 @@ def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
     assert hime["paper_db"]["DFD"] == pytest.approx(32.0838 - 31.0227)
     assert resnet["paper_db"] == {"DFD": pytest.approx(0.3343)}
     text = table1.claim_table(list(claims.values()))
-    assert "| fsrst above hime-small | +1.25 ± 0.25 |" in text
+    assert "| fsrst above hime-small | 1 | +1.25 ± 0.25 |" in text
     assert "| -1.10 ± 0.10 | DFD +0.33 | **does not hold** |" in text
 
 
@@ -351,11 +389,38 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     }  # fmt: skip
     monkeypatch.setattr(table1, "paper", never)
     monkeypatch.setattr(table1, "read_scores", never)
+    cells[1]["training"]["stages"] = {"c2-teacher-call-s13": {"samples": 456, "last_loss": 0.98}}
+    cells[1]["command"] = "python experiments/table1.py --models ttsr"
+    cells[1]["training"]["origin"] = {"commit": "def", "date": "2026-01-02T0"}
     text = table1.markdown(json.loads(json.dumps(result)))
+    assert "- `python experiments/table1.py`: commit abc, 2026-01-01" in text
+    assert "--models ttsr`: commit def, 2026-01-02" in text
+    assert "c2-teacher 0.98 after 456 samples" in text
     assert "Not trained on this pair yet: resnet-small, resnet, span, " in text
-    assert "### call -> call" in text and "+3.00" in text
+    assert "### call -> call, 20 minutes" in text and "+3.00" in text
     assert "**ttsr** saw under 5,000 samples" in text and "stlpips-vgg16" in text
     assert "| C2-Matching | 1 | 9.98 | 32.01 / 0.9339 |" in text
+
+
+def test_budgets_are_not_mixed(tmp_path: Path) -> None:
+    """A network trained for an hour is not compared with one trained for 20 minutes."""
+    cells = [
+        made_up(tmp_path, "resnet", 13, [29, 29, 29, 29], 0),
+        {**made_up(tmp_path, "fsrst", 13, [30, 30, 31, 31], 3), "minutes": 60},
+        {
+            **made_up(tmp_path, "fsrst", 14, [30, 30, 31, 31], 3),
+            "minutes": None,
+            "asked_samples": 1_300_000,
+        },
+    ]
+    groups = table1.grouped(cells)
+    assert [len(group) for group in groups] == [1, 1, 1]
+    assert not any(table1.claims_of(tmp_path, group) for group in groups)
+    budgets = [table1.rows_of(group)[0]["budget"] for group in groups]
+    assert budgets == ["20 minutes", "60 minutes", "1,300,000 samples"]
+    assert table1.lengths_of(cells) == (
+        "as many samples as 20 or 60 minutes on one core give or 1,300,000 samples"
+    )
 
 
 def test_table_2_tells_what_references_add(tmp_path: Path) -> None:

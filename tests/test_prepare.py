@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fsrst.data.faces import Face, aligned_face
 from fsrst.data.manifest import load_manifest
 from fsrst.data.prepare.author_layout import prepare_author_layout
 from fsrst.data.prepare.folder import prepare_folder
@@ -62,6 +63,61 @@ def test_folder_refuses_a_person_in_two_splits(tmp_path: Path) -> None:
     with pytest.raises(FsrstError, match="'b' is in split|'b-0' occurs twice"):
         prepare_folder(people(tmp_path / "in2", "bc"), tmp_path / "out", split="val", size=32)
     assert len(load_manifest(tmp_path / "out").samples) == 8
+
+
+def test_what_is_refused_leaves_the_set_as_it_was(tmp_path: Path) -> None:
+    """A wrong size or a person of another split is said before a picture is replaced."""
+    out = tmp_path / "out"
+    prepare_folder(people(tmp_path / "in1", "ab"), out, split="train", size=32)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    source = people(tmp_path / "in2", "ab")
+    with pytest.raises(FsrstError, match="holds pictures of 32 px, not 64"):
+        prepare_folder(source, out, split="train", size=64)
+    with pytest.raises(FsrstError, match="'a' is in split 'train' already"):
+        prepare_folder(source, out, split="val", size=32)
+    write_image(source / "b" / "0.jpg", draw_face(1, 0, 48))
+    with pytest.raises(FsrstError, match=r"0\.jpg and .*0\.png would both become 0\.png"):
+        prepare_folder(source, out, split="train", size=32)
+    for split in ("a/b", "../x", ""):
+        with pytest.raises(FsrstError, match="not a plain name"):
+            prepare_folder(tmp_path / "in1", out, split=split, size=32)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("below", [".", "made/here"])
+def test_folder_refuses_to_write_into_its_source(tmp_path: Path, below: str) -> None:
+    source = people(tmp_path / "in")
+    with pytest.raises(FsrstError, match="choose another place"):
+        prepare_folder(source, source / below, split="train", size=32)
+
+
+def test_folder_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
+    source = people(tmp_path / "in", "abc", pictures=3)
+    (source / "a" / "1.png").write_bytes((source / "a" / "1.png").read_bytes()[:300])
+    for view in range(2):
+        (source / "c" / f"{view}.png").write_bytes(b"no picture")
+    manifest = prepare_folder(source, tmp_path / "out", split="train", size=32)
+    assert [sample.identity for sample in manifest.samples] == ["a", "a", "b", "b", "b"]
+    unreadable = manifest.info["made_by"]["train"]["unreadable"]
+    assert list(unreadable) == ["a/1.png", "c/0.png", "c/1.png"]
+    assert "damaged" in unreadable["a/1.png"] and "not a picture" in unreadable["c/0.png"]
+
+
+def test_folder_aligns_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The square comes from the largest face's landmarks; a picture without a face is left out."""
+    points = ((40.0, 50.0), (60.0, 50.0), (50.0, 62.0), (42.0, 72.0), (58.0, 72.0))
+
+    def found(pixels: np.ndarray) -> list[Face]:
+        return [] if pixels.mean() > 250 else [Face(30, 30, 40, 60, 1.0, points)]
+
+    monkeypatch.setattr("fsrst.data.prepare.folder.detect_faces", found)
+    pixels = np.random.default_rng(3).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    for name, picture in (("0", pixels), ("1", pixels), ("2", np.full_like(pixels, 255))):
+        write_image(tmp_path / "in" / "a" / f"{name}.png", picture)
+    manifest = prepare_folder(tmp_path / "in", tmp_path / "out", split="train", align=True, size=32)
+    made = read_image(manifest.root / manifest.samples[0].target)
+    assert np.array_equal(made, aligned_face(pixels, points, 32))
+    assert manifest.info["made_by"]["train"]["unreadable"] == {"a/2.png": "no face found"}
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
@@ -307,6 +363,7 @@ def test_video_truncated_and_damaged_clips(tmp_path: Path) -> None:
     assert {sample.identity for sample in manifest.samples} == {"ann"}
     assert set(made_by["skipped"]) == {"ben/x.mp4", "eve/x.mp4", "fay/x.mp4"}
     assert made_by["skipped"]["fay/x.mp4"] == "1 frames, at least 2 are needed"
+    assert made_by["incomplete"]["ann/x.mkv"].endswith(" of 90 frames")
     record = json.loads((manifest.root / "images/train/ann/x/clip.json").read_text())
     assert 10 < record["frames"] < 80
     assert all(int(Path(s.target).stem) < record["frames"] for s in manifest.samples)

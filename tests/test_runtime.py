@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -176,6 +177,39 @@ def test_references_are_encoded_once(bold_model: Path, monkeypatch: pytest.Monke
     assert len(calls) == 2
 
 
+def test_references_may_be_overwritten_after_they_are_set() -> None:
+    """A video application reads every frame into the same buffer."""
+    upscaler = open_upscaler("fsrst2-small", threads=1)
+    lr, (first, second) = pictures(1, 16, 16)[0], pictures(2, 64, 64)
+    upscaler.set_references([first, second])
+    expected = upscaler(lr)
+    upscaler.set_references([first, second])
+    second[:] = 0
+    assert np.array_equal(upscaler(lr), expected)
+
+
+def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After warm_up no frame of that size compiles; of many sizes the oldest makes room."""
+    if not installed("openvino"):
+        pytest.skip("openvino is not installed")
+    import fsrst.runtime.openvino_backend as openvino_backend
+
+    monkeypatch.setattr(openvino_backend, "MAX_FIXED", 1)
+    upscaler = open_upscaler("fsrst2-small", "openvino", threads=1)
+    runner: Any = upscaler._runner
+    compiled: list[str] = []
+    compile_model = runner._compile
+    monkeypatch.setattr(runner, "_compile", lambda *a: compiled.append(a[1]) or compile_model(*a))
+    upscaler.warm_up(8, 9)
+    assert compiled == ["encode.onnx", "upscale.onnx", "upscale.onnx"]
+    frame = pictures(1, 8, 9)[0]
+    upscaler(frame)
+    upscaler.warm_up(9, 8)
+    assert compiled[3:] == ["upscale.onnx"]
+    assert [shape[2:4] for shape in runner._fixed] == [(9, 8)]
+    assert upscaler(frame).shape == (32, 36, 3)
+
+
 def test_references_of_any_size_follow_the_stated_rule(bold_model: Path) -> None:
     upscaler = opened(bold_model, "onnxruntime", "f32")
     lr = pictures(1, 32, 32)[0]
@@ -304,7 +338,7 @@ def test_wrong_pictures_are_refused(bold_model: Path) -> None:
             upscaler.set_references([*pictures(1, 8, 8), bad])  # type: ignore[list-item]
 
 
-def test_the_onnx_path_never_imports_torch(bold_model: Path) -> None:
+def test_the_onnx_path_never_imports_torch(bold_model: Path, tmp_path: Path) -> None:
     code = (
         "import sys, numpy as np\n"
         "from fsrst.runtime.upscaler import open_upscaler\n"
@@ -314,10 +348,14 @@ def test_the_onnx_path_never_imports_torch(bold_model: Path) -> None:
         "assert u(np.zeros((32, 32, 3), np.uint8)).shape == (128, 128, 3)\n"
         "loaded = {'torch', 'openvino', 'safetensors', 'onnx', 'nncf'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
+        "import os\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+        "assert not os.path.exists(os.environ['XDG_CACHE_HOME'])\n"
     )
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    places = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | places
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 def test_physical_cores_is_sane() -> None:

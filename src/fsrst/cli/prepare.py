@@ -43,6 +43,9 @@ def folder(
     crop: Annotated[
         float, typer.Option(help="Part of the shorter side that the centred square keeps.")
     ] = 1.0,
+    align: Annotated[
+        bool, typer.Option("--align", help="Find the face and cut its head upright, as FFHQ does.")
+    ] = False,
     references: References = 3,
     samples_per_identity: Annotated[
         int | None, typer.Option(min=1, help="At most so many targets of one person.")
@@ -62,6 +65,7 @@ def folder(
             split=split,
             size=size,
             crop=crop,
+            align=align,
             references=references,
             samples_per_identity=samples_per_identity,
             seed=seed,
@@ -69,6 +73,9 @@ def folder(
             progress=progress,
         )
     _tell(manifest, split)
+    made_by = manifest.info["made_by"][f"{split}:{prefix}" if prefix else split]
+    for picture, reason in made_by["unreadable"].items():
+        note(f"left out {picture}: {reason}")
 
 
 @app.command()

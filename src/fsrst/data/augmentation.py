@@ -5,6 +5,7 @@ the ``refs_`` options move every reference against the input.
 """
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +58,11 @@ def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
     if matrix is None:
         return picture
     size = picture.shape[0]
-    pad = size // 8  # enough for the small motions that augmentation asks for
-    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
     inner = size / 2
     linear, shift = matrix[:2, :2], matrix[:2, 2] * size
+    reach = np.abs(linear).sum(axis=1) * inner + np.abs(shift)  # farthest from the centre
+    pad = max(size // 8, math.ceil(float(reach.max()) - inner) + 2)
+    padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
     offset = inner - linear @ (inner, inner) + shift + pad
     coefficients = (*linear[0], offset[0], *linear[1], offset[1])
     moved = Image.fromarray(padded).transform(

@@ -114,6 +114,7 @@ class TrainingSet:
             for sample in members:
                 group = self.holdout if sample.identity in kept_out else self.samples
                 group.append((store, sample))
+        self.several_people = len({sample.identity for _, sample in self.samples}) > 1
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -162,6 +163,8 @@ class TrainingSet:
         shown_store, shown = store, sample
         if rng.random() < options.wrong_person:
             shown_store, shown = self.samples[rng.integers(len(self.samples))]
+            while shown.identity == sample.identity and self.several_people:
+                shown_store, shown = self.samples[rng.integers(len(self.samples))]
         pool = shown.references
         if shown.identity != sample.identity:
             pool = (shown.target, *pool)

@@ -60,6 +60,12 @@ class Manifest:
         text = "\n".join(_to_line(sample) for sample in self.samples)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def scored(self) -> str:
+        """The split that experiments score: val, or test in the paper's sets, which have no val."""
+        names = {sample.split for sample in self.samples}
+        return "test" if "test" in names and "val" not in names else "val"
+
     def split(self, name: str) -> list[Sample]:
         """Samples of one split, in order.
 
@@ -116,7 +122,12 @@ def load_manifest(root: str | Path) -> Manifest:
     FsrstError
         If it is missing, damaged, or fails ``check``.
     """
-    root = Path(root)
+    manifest = _read(Path(root))
+    check(manifest.root, manifest.samples)
+    return manifest
+
+
+def _read(root: Path) -> Manifest:
     path = root / MANIFEST
     if not path.is_file():
         raise FsrstError(f"no {MANIFEST} in {root}; make one with `fsrst prepare ...`")
@@ -132,7 +143,6 @@ def load_manifest(root: str | Path) -> Manifest:
         info = json.loads((root / DATASET).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FsrstError(f"{root / DATASET} is missing or damaged; prepare again") from error
-    check(root, samples)
     return Manifest(root, tuple(samples), info)
 
 
@@ -147,11 +157,7 @@ def write_manifest(
     kept: list[Sample] = []
     if split is not None and (root / MANIFEST).is_file():
         before = load_manifest(root)
-        if before.info.get("size") != info.get("size"):
-            raise FsrstError(
-                f"{root} holds pictures of {before.info.get('size')} px, not {info.get('size')};"
-                " choose another folder"
-            )
+        _check_size(before, info.get("size"))
         kept = [sample for sample in before.samples if sample.split != split]
         info = {**info, "made_by": {**before.info.get("made_by", {}), **info.get("made_by", {})}}
     merged = sorted([*kept, *samples], key=lambda sample: (sample.split, sample.id))
@@ -167,6 +173,44 @@ def write_manifest(
     write_json(root / DATASET, manifest.info)
     write_text(root / MANIFEST, "".join(_to_line(sample) + "\n" for sample in merged))
     return manifest
+
+
+def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] = ()) -> None:
+    """Refuse before the first picture is written what ``write_manifest`` would refuse after the
+    last, when pictures of the set have been replaced.
+
+    Raises
+    ------
+    FsrstError
+        If ``split`` is not a plain name, or ``out`` holds a set of another size, or somebody of
+        ``identities`` in another split.
+    """
+    plain("--split", split)
+    if not (out / MANIFEST).is_file():
+        return
+    before = _read(out)  # its pictures may be missing: preparing again is the remedy
+    _check_size(before, size)
+    split_of = {sample.identity: sample.split for sample in before.samples}
+    for identity in identities:
+        if split_of.get(identity, split) != split:
+            raise FsrstError(
+                f"{out}: identity {identity!r} is in split {split_of[identity]!r} already and would"
+                f" be in {split!r} too; a person may be in one split only"
+            )
+
+
+def plain(option: str, name: str) -> None:
+    """Refuse a name that cannot be part of a file's."""
+    if not name or name != name.strip() or set(name) & set('/\\:*?"<>|') or name.startswith("."):
+        raise FsrstError(f"{option} {name!r} is not a plain name; letters and digits, such as val")
+
+
+def _check_size(before: Manifest, size: Any) -> None:
+    if before.info.get("size") != size:
+        raise FsrstError(
+            f"{before.root} holds pictures of {before.info.get('size')} px, not {size};"
+            " choose another folder"
+        )
 
 
 def by_identity(samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -74,9 +74,9 @@ def predict(
 ) -> dict[str, Any]:
     """Upscale every sample of ``split`` under each condition; return the record.
 
-    Pictures that are already there are kept. ``command`` is the command line to be printed beside
-    the results. The right references are the sample's first ``n_references``; the wrong ones are as
-    many pictures of ``wrong_person``.
+    Pictures that are already there are kept, unless the data set's are newer. ``command`` is the
+    command line to be printed beside the results. The right references are the sample's first
+    ``n_references``; the wrong ones are as many pictures of ``wrong_person``.
 
     Raises
     ------
@@ -100,8 +100,8 @@ def predict(
     for condition in conditions:
         for sample in samples:
             path = prediction_path(out, condition, sample)
-            if not path.is_file():
-                names = references_of(sample, samples, condition, n_references)
+            names = references_of(sample, samples, condition, n_references)
+            if not _up_to_date(path, [manifest.root / name for name in (sample.target, *names)]):
                 if names != set_now:  # encoding references is most of the cost
                     upscaler.set_references([read(manifest.root / name) for name in names])
                     set_now = names
@@ -111,6 +111,14 @@ def predict(
             if progress is not None:
                 progress(done, total, f"upscale, {condition} references")
     return record
+
+
+def _up_to_date(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether ``path`` is there and was made after the pictures it was made from."""
+    if not path.is_file():
+        return False
+    made = path.stat().st_mtime_ns
+    return all(source.stat().st_mtime_ns <= made for source in sources)
 
 
 def references_of(

@@ -5,7 +5,7 @@ person. The paper's printed numbers stand below, and say when they were measured
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,18 @@ def report_data(results: Sequence[str | Path]) -> dict[str, Any]:
         raise FsrstError("nothing to report: name at least one folder that `fsrst evaluate` wrote")
     summaries = [{"folder": str(out), **_read_summary(Path(out))} for out in results]
     numbers = paper()
-    tested = {_plain(summary["data"]["name"]) for summary in summaries}
-    applies = [
-        name
-        for name, facts in numbers["data"].items()
-        if tested & {_plain(known) for known in facts["names"]}
-    ]
+    applies = paper_sets({summary["data"]["name"] for summary in summaries})
     return {"results": summaries, "paper": {**numbers, "applies": applies}}
+
+
+def paper_sets(names: Collection[str]) -> list[str]:
+    """Which of the paper's data sets are among data sets called ``names``."""
+    plain = {_plain(name) for name in names}
+    return [
+        name
+        for name, facts in paper()["data"].items()
+        if plain & {_plain(known) for known in facts["names"]}
+    ]
 
 
 def report(results: Sequence[str | Path]) -> str:

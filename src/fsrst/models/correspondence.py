@@ -14,32 +14,29 @@ from torch import Tensor
 from fsrst.models.blocks import full_precision
 
 SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
-DRIFT = 3  # largest drift each way [thumbnail px]
+COARSE, DRIFT = 2, 2  # the drift belongs to blocks of 2x2 px, and is at most 2 blocks [thumbnail]
 FAR = 1e-3  # cost of a drift, for each pixel of its length
-DRIFT_BLUR, DRIFT_SMOOTH = 2.1, 1.2  # standard deviations of Gaussians [thumbnail px]
+DRIFT_BLUR, DRIFT_SMOOTH = 1.2, 0.8  # standard deviations of Gaussians [blocks]
 
 
 def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
-    """How parts of the face have moved beyond theta: a smooth field (M, 2, t, t) [thumbnail px].
+    """How parts of the face have moved beyond theta: smooth, (M, 2, t/2, t/2) [thumbnail px].
 
     ``seen`` and ``thumbnails`` (M, 3, t, t) are the input and the reference at one small size, so
-    this costs the same for any input. Every place takes the mean of the shifts that fit nearly as
-    well as the best one, in a wide window.
+    this costs the same for any input. Every 2x2 pixels take the mean of the shifts that fit nearly
+    as well as the best one, in a wide window.
     """
     m, _, side, _ = seen.shape
-    shifts = 2 * DRIFT + 1
-    still = seen.new_zeros(m, 2, 1, 1, side + 2 * DRIFT, side + 2 * DRIFT)
-    laid = sample(thumbnails, positions(still, theta, (side, side), 1, (0.5 - DRIFT,)))
-    windows = [laid[:, :, y : y + side, x : x + side] for y in range(shifts) for x in range(shifts)]
-    cost = squares(torch.stack(windows, dim=2) - seen[:, :, None]).sum(dim=1)
-    line = torch.arange(shifts, device=seen.device, dtype=torch.float32) - DRIFT
-    y, x = line[:, None].expand(-1, shifts).flatten(), line.repeat(shifts)
-    far = (y * y + x * x).sqrt().view(1, -1, 1, 1) * FAR
-    cost = gaussian(cost + far, DRIFT_BLUR)  # which leaves the second as it is
-    least = cost.amin(dim=1, keepdim=True)
-    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))
-    table = torch.stack((x, y, torch.ones_like(x)), dim=1)
-    mean = (near.flatten(2).transpose(1, 2) @ table).transpose(1, 2).view(m, 3, side, side)
+    seen = F.avg_pool2d(seen, COARSE)
+    blocks = side // COARSE + 2 * DRIFT - 1
+    still = seen.new_zeros(m, 2, COARSE, COARSE, blocks, blocks)
+    place = positions(still, theta, (side, side), COARSE, block_centres(COARSE, DRIFT))
+    cost = costs(seen, by_phase(sample(thumbnails, place), COARSE))
+    table = shift_table(COARSE, DRIFT, seen)
+    far = squares(table[:, :2]).sum(dim=1).sqrt() * FAR
+    cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # which leaves the second as it is
+    mean = (likely(cost).flatten(2).transpose(1, 2) @ table).transpose(1, 2)
+    mean = mean.view(m, 3, *seen.shape[-2:])
     return gaussian(mean[:, :2] / mean[:, 2:], DRIFT_SMOOTH)
 
 
@@ -56,32 +53,25 @@ def search(
 ) -> Tensor:
     """For every input pixel, the shift by which the reference fits best: (M, 2, h, w) [output px].
 
-    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3); ``moved`` (M, 2, t, t) is
-    the drift around which is searched. The cost of a shift is the squared colour difference in a
+    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3); ``moved`` (M, 2, t/2, t/2)
+    is the drift around which is searched. The cost of a shift is the squared colour difference in a
     3x3 window. Shifts nearly as good as the best have a part in the result, which gives fractions
     of a pixel.
     """
     m, _, h, w = lr.shape
     across, side = 2 * reach, 2 * reach * scale  # window places and shifts along each axis
     # every block that begins from reach input pixels before the picture to just before its end
-    starts = tuple(phase - scale * reach + scale / 2 for phase in range(scale))
+    starts = block_centres(scale, reach)
     size, blocks = (scale * h, scale * w), (h + across - 1, w + across - 1)
     begin = drift_of_blocks(moved, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
     shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
     place = positions(shift, theta, size, scale, starts)
-    # (M, 3, s*s, *blocks)
     phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
-    costs = [
-        squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
-        for y in range(across)
-        for x in range(across)
-    ]
-    cost = torch.cat(costs, dim=1)  # (M, side * side, h, w)
+    cost = costs(lr, phases)  # (M, side * side, h, w)
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
     kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
     cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
-    least = cost.amin(dim=1, keepdim=True)
-    near = torch.exp((least - cost) / (least * SHARPNESS + NOISE))  # 1 for the best shift
+    near = likely(cost)
     table = shift_table(scale, reach, lr)  # one product gives both sums, and it is faster than them
     places = torch.eye(across**2, device=lr.device).repeat_interleave(scale**2, dim=0)
     sums = near.flatten(2).transpose(1, 2) @ torch.cat((table, places), dim=1)
@@ -97,14 +87,40 @@ def search(
 def drift_of_blocks(
     moved: Tensor, size: tuple[int, int], blocks: tuple[int, int], scale: int, reach: int
 ) -> Tensor:
-    """Drift (M, 2, t, t) [thumbnail px] -> (M, 2, *blocks) [output px], where each block is looked
-    for; the first begins ``reach`` input pixels before the picture, whose border goes on."""
-    m, _, side, _ = moved.shape
+    """Drift (M, 2, t/2, t/2) [thumbnail px] -> where to look for each block (M, 2, *blocks)
+    [output px]. The first begins ``reach`` input pixels before the picture, whose border goes on.
+    """
+    m, side = moved.shape[0], moved.shape[-1] * COARSE
     identity = moved.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
     still = moved.new_zeros(m, 2, 1, 1, *blocks)
     there = sample(moved, positions(still, identity, size, scale, (scale * (1 - reach),)))
     height, width = size
     return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
+
+
+def block_centres(scale: int, reach: int) -> tuple[float, ...]:
+    """Centres of the first blocks of each phase, ``reach`` blocks before the picture, along an
+    axis."""
+    return tuple(phase - scale * reach + scale / 2 for phase in range(scale))
+
+
+def costs(lr: Tensor, phases: Tensor) -> Tensor:
+    """Squared colour differences of ``lr`` (M, 3, h, w) to ``phases`` (M, 3, P, h + k, w + k) at
+    each of their (k + 1)**2 window places: (M, (k + 1)**2 * P, h, w)."""
+    h, w = lr.shape[-2:]
+    across = phases.shape[-1] - w + 1
+    found = [
+        squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
+        for y in range(across)
+        for x in range(across)
+    ]
+    return torch.cat(found, dim=1)
+
+
+def likely(cost: Tensor) -> Tensor:
+    """Costs (M, shifts, h, w) -> 1 for the best shift, less for those nearly as good, else 0."""
+    least = cost.amin(dim=1, keepdim=True)
+    return torch.exp((least - cost) / (least * SHARPNESS + NOISE))
 
 
 def squares(x: Tensor) -> Tensor:

@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsrst.image import LUMA_WEIGHTS
-from fsrst.models.alignment import IDENTITY
+from fsrst.models.alignment import IDENTITY, warp
 from fsrst.models.blocks import ResidualBlock, full_precision
 from fsrst.models.correspondence import (
+    COARSE,
     block_index,
     block_values,
     by_phase,
@@ -192,7 +193,7 @@ class FSRST2(ReferenceSR):
 
     @torch.no_grad()  # the coarse transformer has a loss of its own
     def pose(self, lr: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
-        """theta (B*N, 2, 3) of every reference, and what moves beyond it, (B*N, 2, 32, 32).
+        """theta (B*N, 2, 3) of every reference, and what moves beyond it, (B*N, 2, 16, 16).
 
         The coarse transformer's theta where, drift and all, it explains the input better than the
         identity does; else the identity.
@@ -207,10 +208,10 @@ class FSRST2(ReferenceSR):
             seen, thumbs = seen.repeat(2, 1, 1, 1), thumbs.repeat(2, 1, 1, 1)  # both ways at once
             ways = torch.cat((identity, theta))
             moved = self.beyond(ways, seen, thumbs)
-            laid = lay(thumbs, ways, moved)
-            misfit = squares(laid - seen).mean(dim=(1, 2, 3)).view(2, b * n, 1, 1, 1)
+            wrong = lay(thumbs, ways, moved) - F.avg_pool2d(seen, COARSE)
+            misfit = squares(wrong).mean(dim=(1, 2, 3)).view(2, b * n, 1, 1, 1)
             better = (misfit[1] < BETTER * misfit[0]).to(theta.dtype)  # (B*N, 1, 1, 1)
-            moved = moved.view(2, b * n, 2, POSE_SIDE, POSE_SIDE)
+            moved = moved.view(2, b * n, *moved.shape[1:])
             moved = better * moved[1] + (1 - better) * moved[0]
             better = better[:, 0]
             return better * theta + (1 - better) * identity, moved
@@ -219,7 +220,7 @@ class FSRST2(ReferenceSR):
         """The drift, where there is a search that begins from it; else zeros."""
         if self.reach and self.drifts:
             return drift(seen, thumbs, theta)
-        return torch.zeros_like(thumbs[:, :2])
+        return torch.zeros_like(thumbs[:, :2, ::COARSE, ::COARSE])
 
     def move(self, detail: Tensor, shift: Tensor, theta: Tensor, points: int) -> Tensor:
         """Detail (M, 3, ., .) brought to the input by shifts (M, 2, h, w) [output px], at
@@ -237,7 +238,7 @@ class FSRST2(ReferenceSR):
         """Where each reference shows what an input pixel shows.
 
         ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
-        (B*N, 2, 32, 32) -> shifts (B*N, 2, h, w) [output px] and how well they fit
+        (B*N, 2, 16, 16) -> shifts (B*N, 2, h, w) [output px] and how well they fit
         (B*N, 6, h, w): colour misfit, its mean square in a window (root), roughness of the shifts.
         """
         s, (h, w) = self.scale, lr.shape[-2:]
@@ -298,7 +299,7 @@ class FSRST2(ReferenceSR):
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
         theta = self.alignment(seen, thumbnails)
-        laid = lay(thumbnails, theta, torch.zeros_like(thumbnails[:, :2]))
+        laid = warp(thumbnails, theta)
         error = ((laid - seen).abs().mean(dim=(1, 2, 3)) * present).sum() / (present.sum() + 1e-6)
         return loss + POSE_WEIGHT * error
 
@@ -352,10 +353,10 @@ class Head(nn.Module):
 
 
 def lay(thumbnails: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
-    """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) and a drift (M, 2, 32, 32) lay them over the
-    input's (eq. 3)."""
+    """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) and a drift (M, 2, 16, 16) lay them over the
+    input's (eq. 3): the mean of every 2x2 pixels, (M, 3, 16, 16)."""
     shift = moved[:, :, None, None]
-    return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), 1, (0.5,)))
+    return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), COARSE, (1.0,)))
 
 
 def thumbnail(picture: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The default backend: ONNX Runtime on the CPU, float32. Never imports torch."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class OnnxBackend:
         return dict(zip(self._inputs, (lr, *state), strict=True))
 
     def _open(self, graph: str) -> Any:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
         import onnxruntime
 
         path = self._stem.parent / f"{self._stem.name}.{graph}.onnx"

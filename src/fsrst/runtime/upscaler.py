@@ -29,6 +29,7 @@ PRECISIONS = {
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: about 5 GB at most
+WARM_UP_FRAMES = 9  # until the OpenVINO backend has compiled for one size
 MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
 
 Array = NDArray[np.float32]
@@ -55,7 +56,9 @@ class Backend(Protocol):
 
 
 class Upscaler:
-    """uint8 in, uint8 out; references are encoded when they are set, not for every frame.
+    """uint8 in, uint8 out; references are encoded once, not for every frame.
+
+    That is done when they are set, or where a model takes any size, at the first frame of a size.
 
     Attributes
     ----------
@@ -93,7 +96,7 @@ class Upscaler:
         """
         for number, picture in enumerate(pictures, start=1):
             _check_picture(picture, f"reference {number}")
-        self._pictures = list(pictures)
+        self._pictures = [picture.copy() for picture in pictures]  # callers reuse their buffers
         self.references = len(self._pictures)
         self._state = None
         if self.lr_size is not None:
@@ -108,6 +111,17 @@ class Upscaler:
             If it is no uint8 RGB picture or not of the model's size.
         """
         return self.upscale_batch([lr])[0]
+
+    def warm_up(self, height: int, width: int) -> None:
+        """Compile now what frames of ``height`` x ``width`` [px] with these references need.
+
+        Else OpenVINO compiles a model that takes any size at the first frame of a size, for all
+        sizes, and at the ninth once more, for that size alone: a second or two each. A change of
+        the number of references, or of the size, asks for it again.
+        """
+        blank = np.zeros((height, width, 3), np.uint8)
+        for _ in range(WARM_UP_FRAMES):
+            self(blank)
 
     def check(self, lr: Pixels) -> None:
         """Raise the FsrstError that ``upscaler(lr)`` would raise for this picture, if any."""

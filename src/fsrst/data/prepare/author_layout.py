@@ -11,7 +11,7 @@ Command: ``fsrst prepare author SOURCE OUT --split train``
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
 
@@ -48,6 +48,7 @@ def prepare_author_layout(
     for folder in (source / "hr", source / "rf"):
         if not folder.is_dir():
             raise FsrstError(f"{folder} is missing; {LAYOUT}")
+    check_place(out, split=split, size=size)
     targets = _pictures(source / "hr")
     if not targets:
         raise FsrstError(f"no picture in {source / 'hr'}; {LAYOUT}")

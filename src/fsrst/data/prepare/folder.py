@@ -12,9 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fsrst.data.manifest import Manifest, Sample, load_manifest, write_manifest
+from fsrst.data.faces import aligned_face, detect_faces
+from fsrst.data.manifest import (
+    MANIFEST,
+    Manifest,
+    Sample,
+    check_place,
+    load_manifest,
+    plain,
+    write_manifest,
+)
 from fsrst.errors import FsrstError
-from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
+from fsrst.image import IMAGE_SUFFIXES, Pixels, crop_to, read_image, write_image
 
 Progress = Callable[[int, int, str], None]
 
@@ -26,6 +35,7 @@ def prepare_folder(
     split: str,
     size: int = 128,
     crop: float = 1.0,
+    align: bool = False,
     references: int = 3,
     samples_per_identity: int | None = None,
     seed: int = 13,
@@ -34,50 +44,54 @@ def prepare_folder(
 ) -> Manifest:
     """Every identity with at least two pictures gives samples of one target and its references.
 
-    Each picture is cut to the centred square of ``crop`` times its shorter side (1 keeps all) and
-    reduced or enlarged to ``size`` [px] by Pillow's bicubic. Per identity the pictures are shuffled
+    Each picture is cut to the centred square of ``crop`` times its shorter side (1 keeps all), or
+    with ``align`` to the upright head of its largest face (``aligned_face``), and reduced or
+    enlarged to ``size`` [px] by Pillow's bicubic. Per identity the pictures are shuffled
     by ``seed``; each of the first ``samples_per_identity`` (None: all) becomes a target, the next
     ``references`` in that order (0: all the others) its references. Identities get ``prefix``,
-    so that several sources can share a data set.
+    so that several sources can share a data set. A picture that cannot be read or shows no face
+    is left out; dataset.json names it under made_by/<split>/unreadable.
 
     Raises
     ------
     FsrstError
-        If the layout is another one, or a picture cannot be read (it names the file).
+        If the layout is another one, two pictures of a person differ by their suffix only, or
+        what is made would not fit into the set (``check_place``): before a picture is written.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
         raise FsrstError(f"{source} is not a folder; expected <source>/<identity>/<pictures>")
     if not 0 < crop <= 1:
         raise FsrstError(f"--crop {crop} is not in (0, 1]")
-    people: dict[str, list[Path]] = {}
-    for person in sorted(path for path in source.iterdir() if path.is_dir()):
-        pictures = sorted(p for p in person.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        if len(pictures) >= 2:
-            people[person.name] = pictures
-    if not people:
-        raise FsrstError(
-            f"{source} has no folder with two or more pictures; expected"
-            " <source>/<identity>/<pictures>"
-        )
+    if align and crop != 1:
+        raise FsrstError("--align finds the square by the face; leave --crop out")
+    if prefix:
+        plain("--prefix", prefix)
+    if out.resolve().is_relative_to(source.resolve()):
+        raise FsrstError(f"{out} lies in {source}, whose folders are people; choose another place")
+    people = _people(source, prefix)
+    check_place(out, split=split, size=size, identities=people)
     total = sum(len(pictures) for pictures in people.values())
     done = 0
     samples: list[Sample] = []
-    for person_name, pictures in people.items():
-        identity = prefix + person_name
-        files = []
-        for picture in pictures:
-            inside = picture.relative_to(source / person_name).with_suffix("")
-            file = f"images/{split}/{identity}/{'-'.join(inside.parts)}.png"
-            pixels = read_image(picture)
-            keep = max(1, round(min(pixels.shape[:2]) * crop))
-            top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
-            square = np.ascontiguousarray(pixels[top : top + keep, left : left + keep])
-            write_image(out / file, crop_to(square, size, size))
-            files.append(file)
+    unreadable: dict[str, str] = {}
+    for identity, pictures in people.items():
+        made: dict[str, str] = {}  # file in the set -> picture it came from
+        for inside, picture in pictures.items():
+            shown = picture.relative_to(source).as_posix()
+            file = f"images/{split}/{identity}/{inside}.png"
             done += 1
+            try:
+                write_image(out / file, _square(picture, size, crop, align))
+                made[file] = shown
+            except UnusablePicture as unusable:
+                unreadable[shown] = str(unusable)
             if progress:
-                progress(done, total, identity)
+                state = f" left out: {unreadable[shown]}" if shown in unreadable else ""
+                progress(done, total, identity + state)
+        if len(made) < 2:
+            continue
+        files = list(made)
         order = np.random.default_rng([seed, *identity.encode()]).permutation(len(files))
         shuffled = [files[i] for i in order]
         for i, target in enumerate(shuffled[:samples_per_identity]):
@@ -89,10 +103,13 @@ def prepare_folder(
                     split=split,
                     target=target,
                     references=tuple(others[: references or None]),
-                    source=str(pictures[files.index(target)].relative_to(source)),
+                    source=made[target],
                 )
             )
-    if prefix and (out / "manifest.jsonl").is_file():  # a further source of the same split
+    if not samples:
+        first, reason = next(iter(unreadable.items()))
+        raise FsrstError(f"nobody in {source} has two pictures that can be used; {first}: {reason}")
+    if prefix and (out / MANIFEST).is_file():  # a further source of the same split
         samples += [
             sample
             for sample in load_manifest(out).samples
@@ -102,10 +119,55 @@ def prepare_folder(
         f"{split}:{prefix}" if prefix else split: {
             "prepare": "folder",
             "crop": crop,
+            "align": align,
             "references": references,
             "samples_per_identity": samples_per_identity,
             "seed": seed,
+            "unreadable": unreadable,
         }
     }
     info = {"name": out.name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
+
+
+class UnusablePicture(Exception):
+    """Why one picture is left out; the others go on."""
+
+
+def _people(source: Path, prefix: str) -> dict[str, dict[str, Path]]:
+    """Identity -> name inside the person's folder -> picture; people with two or more."""
+    people: dict[str, dict[str, Path]] = {}
+    for person in sorted(path for path in source.iterdir() if path.is_dir()):
+        named: dict[str, Path] = {}
+        for picture in sorted(p for p in person.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+            inside = "-".join(picture.relative_to(person).with_suffix("").parts)
+            if inside in named:
+                raise FsrstError(
+                    f"{named[inside]} and {picture} would both become {inside}.png; rename one"
+                )
+            named[inside] = picture
+        if len(named) >= 2:
+            people[prefix + person.name] = named
+    if not people:
+        raise FsrstError(
+            f"{source} has no folder with two or more pictures; expected"
+            " <source>/<identity>/<pictures>"
+        )
+    return people
+
+
+def _square(picture: Path, size: int, crop: float, align: bool) -> Pixels:
+    """The picture's square, (size, size, 3)."""
+    try:
+        pixels = read_image(picture)
+    except FsrstError as error:
+        raise UnusablePicture(str(error)) from error
+    if align:
+        faces = detect_faces(pixels)
+        if not faces:
+            raise UnusablePicture("no face found")
+        return aligned_face(pixels, faces[0].landmarks, size)
+    keep = max(1, round(min(pixels.shape[:2]) * crop))
+    top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
+    square = np.ascontiguousarray(pixels[top : top + keep, left : left + keep])
+    return crop_to(square, size, size)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from fsrst.data.faces import Face, detect_faces, head_square
-from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
 from fsrst.image import Pixels, crop_to, write_image
@@ -81,6 +81,7 @@ def prepare_video(
             f" extra_references {extra_references} at least 0"
         )
     clips = find_clips(source)
+    check_place(out, split=split, size=size, identities={c.identity for c in clips})
     options = {
         "size": size,
         "box": list(box) if box else None,
@@ -198,13 +199,16 @@ def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pi
 
 
 def expected_frames(path: Path) -> int:
-    """Frames of the clip by its header, or where that is silent by its packets; 0 if unknown."""
+    """Frames of the clip by its header: their number, or duration times rate; where it is
+    silent by its packets; 0 if unknown."""
     av = _av()
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             if stream.frames:
                 return int(stream.frames)
+            if container.duration and stream.average_rate:  # mkv; in microseconds
+                return int(container.duration * stream.average_rate / 1_000_000)
             return sum(1 for packet in container.demux(stream) if packet.size)
     except (av.FFmpegError, OSError, IndexError):
         return 0
