@@ -12,11 +12,13 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from protocol import finished
 
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest, wrong_person
@@ -33,13 +35,13 @@ COUNTS = (0, 1, 2, 3, 5, 8)
 THREADS = 1
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="shipped models, or exported files")
     parser.add_argument("--data", type=Path, required=True, help="prepared set of whole clips")
     parser.add_argument("--split", default="val")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/references.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     manifest = load_manifest(arguments.data)
     clips = by_clip(manifest.split(arguments.split))
     result: dict[str, Any] = {
@@ -121,4 +123,4 @@ def summary(runs: list[tuple[list[Pixels], list[Pixels]]]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(finished(main))

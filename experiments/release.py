@@ -12,11 +12,14 @@
 import argparse
 import json
 import shutil
+import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from protocol import finished
 
 from fsrst.cli import run as run_command
 from fsrst.cli.models import CALIBRATION_SAMPLES
@@ -34,7 +37,7 @@ WEIGHTS = ROOT / "src/fsrst/weights"
 CARDS = ROOT / "docs/models"
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder that `fsrst train` wrote")
     parser.add_argument("name", help="name of the shipped model")
@@ -47,7 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results")
     parser.add_argument("--no-int8", dest="int8", action="store_false")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     manifests = [load_manifest(root) for root in arguments.data]
     release(arguments.run, arguments.name, manifests, arguments.results, int8=arguments.int8)
 
@@ -131,14 +134,14 @@ def scores(summaries: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
     for condition, values in full["conditions"].items():
         measured["n"] = values["n"]
         for measure in ("psnr_mean", "psnr_standard_error", "psnr_pooled", "ssim"):
-            measured.setdefault(measure, {})[condition] = round(values[measure], 4)
+            measured.setdefault(measure, {})[condition] = round(values[measure], 6)
         if "identity_distance" in values:
             measured.setdefault("identity_distance", {})[condition] = round(
-                values["identity_distance"], 4
+                values["identity_distance"], 6
             )
     right = full["conditions"]["right"]["psnr_mean"]
     measured["loss_db"] = {
-        precision: round(right - summary["conditions"]["right"]["psnr_mean"], 4)
+        precision: round(right - summary["conditions"]["right"]["psnr_mean"], 6)
         for precision, summary in summaries.items()
         if precision != "f32"
     }
@@ -298,4 +301,4 @@ def config_of(name: str, options: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(finished(main))

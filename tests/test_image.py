@@ -51,6 +51,42 @@ def test_other_formats_come_back_close(tmp_path: Path, suffix: str) -> None:
     assert np.abs(back.astype(int) - pixels).mean() < 3
 
 
+def swapped_profile() -> bytes:
+    """An RGB profile whose red and green are exchanged: wrong handling cannot look right."""
+    from PIL import ImageCms
+
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = profile.index(b"rXYZ"), profile.index(b"gXYZ")
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    return (
+        bytes(profile)
+        .replace(b"sRGB", b"test")
+        .replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colours_follow_their_profile(tmp_path: Path, mode: str) -> None:
+    pixels = smooth(8, 9)
+    picture = Image.fromarray(pixels).convert(mode)
+    picture.save(tmp_path / "a.png", icc_profile=swapped_profile())
+    back = read_image(tmp_path / "a.png").astype(int)
+    assert np.abs(back - pixels[..., [1, 0, 2]]).max() <= 2
+
+
+def test_profiles_that_say_srgb_or_nothing_change_nothing(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = smooth(8, 9)
+    for number, profile in enumerate((srgb, b"no profile at all")):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(pixels).save(path, icc_profile=profile)
+        assert np.array_equal(read_image(path), pixels)
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "grey.png", icc_profile=swapped_profile())
+    assert np.array_equal(read_image(tmp_path / "grey.png")[..., 0], pixels[..., 0])
+
+
 def test_grey_becomes_three_equal_planes(tmp_path: Path) -> None:
     grey = noise(6, 4)[..., 0]
     Image.fromarray(grey).save(tmp_path / "a.png")

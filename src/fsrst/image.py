@@ -7,6 +7,7 @@ References: ITU-R BT.601 full range luma (the Y of JPEG's YCbCr); Pillow's bicub
 with a = -0.5, as the paper's low-resolution inputs were made.
 """
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,13 +25,15 @@ Floats = NDArray[np.float32]
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 100_000_000
+PROFILED = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # mode -> its profiles' space
 
 
 def read_image(path: str | Path) -> Pixels:
     """Read any common picture as uint8 (H, W, 3) sRGB.
 
-    EXIF orientation is applied; transparency is laid on white; grey, palette and CMYK pictures
-    become RGB; 16-bit values are divided by 257 and rounded.
+    EXIF orientation is applied; colours with a profile of another space become sRGB; transparency
+    is laid on white; grey, palette and CMYK pictures become RGB; 16-bit grey values are divided by
+    257 and rounded (of 16-bit colours Pillow keeps the upper 8 bits).
 
     Raises
     ------
@@ -53,7 +56,7 @@ def read_image(path: str | Path) -> Pixels:
                     " crop it first"
                 )
             picture.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(picture)))
+            return np.asarray(_to_rgb(_to_srgb(ImageOps.exif_transpose(picture))))
     except UnidentifiedImageError as error:
         raise FsrstError(
             f"cannot read {path}: not a picture; expected one of {', '.join(IMAGE_SUFFIXES)}"
@@ -62,6 +65,30 @@ def read_image(path: str | Path) -> Pixels:
         raise FsrstError(f"cannot read {path}: over 100 megapixels; crop it first") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
         raise FsrstError(f"cannot read {path}: damaged or truncated picture ({error})") from error
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    """Colours by the picture's own profile, as of phones and scanners; a profile that says sRGB,
+    fits no picture of this kind or is damaged changes nothing."""
+    profile = picture.info.get("icc_profile")
+    if not profile or picture.mode not in PROFILED:
+        return picture
+    from PIL import ImageCms  # 10 ms, and few pictures need it
+
+    try:
+        theirs = ImageCms.getOpenProfile(io.BytesIO(profile))
+        named = ImageCms.getProfileDescription(theirs).lower()
+        if "srgb" in named or theirs.profile.xcolor_space.strip() != PROFILED[picture.mode]:
+            return picture
+        colours = picture.convert("RGB") if picture.mode == "RGBA" else picture
+        ours = ImageCms.createProfile("sRGB")
+        shown = ImageCms.profileToProfile(colours, theirs, ours, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return picture
+    assert shown is not None  # it is only where the picture itself is changed
+    if picture.mode == "RGBA":
+        shown.putalpha(picture.getchannel("A"))
+    return shown
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fsrst.cli.output import progress_shown, say
+from fsrst.cli.output import note, progress_shown, say
 from fsrst.errors import FsrstError
 
 
@@ -28,6 +28,8 @@ def train(
     options = TrainOptions.from_yaml(config, _parsed(changes or []))
     from fsrst.train import train as run  # torch: after the options have been found good
 
+    if resume and not (Path(options.out) / "checkpoint.pt").is_file():
+        note(f"no checkpoint in {options.out}: the run begins from its start")
     with progress_shown() as progress:
         weights = run(options, resume=resume, progress=progress)
     if os.environ.get("RANK", "0") == "0":  # torchrun: one process speaks for all

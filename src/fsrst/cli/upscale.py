@@ -54,7 +54,7 @@ def upscale(
     precision: Precision = None,
     threads: Threads = None,
     resize: Annotated[
-        bool, typer.Option("--resize", help="Cut inputs of another size to the model's.")
+        bool, typer.Option("--resize", help="Cut inputs to the model's size, if it has one.")
     ] = False,
     strip: Annotated[
         Path | None,
@@ -228,6 +228,8 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
     height, width = lr.shape[:2]
     side = upscaler.lr_size
     if side is None or (height, width) == (side, side):
+        if resize and side is None:
+            note(f"{path}: {upscaler.model} takes any size, so --resize does nothing")
         try:
             upscaler.check(lr)
         except FsrstError as error:

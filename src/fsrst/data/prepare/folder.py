@@ -84,11 +84,11 @@ def prepare_folder(
             try:
                 write_image(out / file, _square(picture, size, crop, align))
                 made[file] = shown
-            except UnusablePicture as unusable:
+            except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
+                continue
             if progress:
-                state = f" left out: {unreadable[shown]}" if shown in unreadable else ""
-                progress(done, total, identity + state)
+                progress(done, total, identity)
         if len(made) < 2:
             continue
         files = list(made)
