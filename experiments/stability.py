@@ -43,7 +43,8 @@ KINDS = {  # network -> its alignment, and how many of the seeds it runs with
     "resnet-small": ("none, no references: what the trunk does by itself", 3),
     "resnet": ("none, of FSRST's and HIME's size", 3),
     "fsrst-small": ("affine, on 3 features", 3),
-    "hime-small": ("deformable, on 3 features", 3),
+    "fsrst": ("affine, on 3 features, of HIME's size", 3),
+    "hime-small": ("deformable, on 3 features: learns one shift per tap alone (hime.py)", 3),
     "hime": ("deformable with masks, on 64 features", 3),
     "fsrst2-small": ("affine, then a search without weights and a bounded flow", 5),
 }

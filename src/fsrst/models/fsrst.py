@@ -4,6 +4,7 @@
     R_i -> luma -> unshuffle -> features_refs -^                   bicubic(L) --^
 
 Jois, DiLillo, Storer: "Reference-Based Face Super-Resolution Using the Spatial Transformer".
+Deviation: luma is not rounded to 8 bits, as the authors' prepared references were.
 """
 
 import torch.nn.functional as F

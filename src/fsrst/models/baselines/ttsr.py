@@ -16,6 +16,8 @@ Deviations:
 - The output is not clamped in the training graph; the enlarged input is the framework's bicubic
   image, not Pillow's.
 - The reference is blurred by Pillow's cubic kernel as a convolution, its edge repeated.
+- Augmentation is the project's, the same flips for input and references; the original flips and
+  turns them independently.
 - The extractor starts as ``vgg`` says, not always from ImageNet. It lies under ``alignment``, so
   that it learns at the lower rate, as in the original.
 """
