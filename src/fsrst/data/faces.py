@@ -124,8 +124,8 @@ def head_square(face: Face, width: int, height: int) -> tuple[int, int, int]:
     """(left, top, side) [px] of the head in a picture of ``width`` x ``height``.
 
     The square is centred on the face box and twice as high as it (the paper's hand-made crops of
-    DFD show 2.4 face heights, with the face above the middle: docs/data.md); it is shifted into the picture, and if it is larger than the picture, the
-    picture's shorter side is its side.
+    DFD show 2.4 face heights, with the face above the middle: docs/data.md). It is shifted into the
+    picture, and if it is larger than the picture, the picture's shorter side is its side.
     """
     side = max(1, min(round(face.height * HEAD_PER_FACE), width, height))
     left = round(face.left + face.width / 2 - side / 2)
