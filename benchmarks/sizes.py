@@ -47,10 +47,16 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="one round, small sizes")
     arguments = parser.parse_args()
     sides, counts = (SIDES[:2], COUNTS[:1]) if arguments.smoke else (SIDES, COUNTS)
-    result: dict[str, Any] = {**origin(arguments.threads, arguments.smoke), "frames": {}}
+    result: dict[str, Any] = {
+        **origin(arguments.threads, arguments.smoke),
+        "frames": {},
+        "yardstick": {},
+    }
+    # what speed.py measures too, in turns with all else: how fast the machine is just now
+    yardstick = frame("fsrst-photo", "bf16", 32, 3, arguments.threads)
     for side in sides:
         for count in counts:
-            runs = {}
+            runs = {"yardstick": yardstick}
             for model in MODELS:
                 for precision in PRECISIONS:
                     runs[f"{model} {precision}"] = frame(
@@ -58,6 +64,7 @@ def main() -> int:
                     )
             calls = 2 if arguments.smoke else max(3, 3 * 1024 // side**2 * 10)
             times = take_turns(runs, rounds=1 if arguments.smoke else 4, calls=calls, warm_up=10)
+            result["yardstick"][f"{side}x{count}"] = times.pop("yardstick")
             result["frames"][f"{side}x{count}"] = times
             print(side, count, {k: v["median_ms"] for k, v in times.items()}, flush=True)
     result["peak_memory_gb"] = {

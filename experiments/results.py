@@ -39,6 +39,7 @@ IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
     (("fsrst2-call", "right"), ("fsrst2-call", "none")),
     (("fsrst2-call", "right"), ("fsrst-call", "right")),
 )
+SIZED = ("fsrst2", "fsrst2-small")
 EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
     "ablations": "## What each part of FSRST2 is worth",
     "stability": "## Stability of training",
@@ -97,7 +98,8 @@ def main(argv: Sequence[str]) -> None:
     if arguments.sizes:
         sizes = json.loads(arguments.sizes.read_text(encoding="utf-8"))
         command = "python benchmarks/sizes.py --output benchmarks/results/sizes.json"
-        parts += ["## FSRST2 against size", described(sizes, command), size_table(sizes)]
+        parts += ["## FSRST2 against size", described(sizes, command), same_speed(sizes, speed)]
+        parts.append(size_table(sizes))
         save(IMAGES / "sizes.png", size_figure(sizes))
         parts.append("![Time of a frame against its pixels and the references](images/sizes.png)")
         targets.append(sizes)
@@ -290,6 +292,29 @@ def reference_targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         line("flicker, fsrst2 less fsrst-call [grey levels]", flicker, 0, at_most=True),
     ]
+
+
+def same_speed(sizes: dict[str, Any], speed: dict[str, Any]) -> str:
+    """The machine's speed while the sizes were measured, against the day of the section Speed, and
+    what the frames would then have taken on that day."""
+    then = speed["models"]["fsrst"]["graph"]["openvino bf16"]["median_ms"]
+    lines = [
+        "| input, three references | FSRST's frame beside it [ms] | slower than in Speed |"
+        + "".join(f" {name} bf16, at Speed's speed [frames/s] |" for name in SIZED),
+        "|" + " --- |" * (3 + len(SIZED)),
+    ]
+    for place, times in sizes["frames"].items():
+        side, count = place.split("x")
+        if count == "3":
+            now = sizes["yardstick"][place]["median_ms"]
+            rates = [1000 / times[f"{name} bf16"]["median_ms"] * now / then for name in SIZED]
+            cells = "".join(f" {rate:.0f} |" for rate in rates)
+            lines.append(f"| {side}x{side} | {now:.2f} | {now / then:.2f} times |{cells}")
+    return (
+        f"The machine is not equally fast on all days. FSRST's own frame (32x32, bf16, three"
+        f" references), measured in turns with the others, took {then:.2f} ms on the day of section"
+        " Speed; the last columns are computed from that, not measured:\n\n" + "\n".join(lines)
+    )
 
 
 def size_table(sizes: dict[str, Any]) -> str:

@@ -494,6 +494,16 @@ def test_ablations_run_and_go_on(
     assert results.experiment("table1", None) == []  # not run: no section
 
 
+def test_sizes_of_a_slow_day_are_said_to_be() -> None:
+    frames = {"32x1": {}, "32x3": {"fsrst2 bf16": {"median_ms": 10.0}}}
+    frames["32x3"]["fsrst2-small bf16"] = {"median_ms": 5.0}
+    sizes = {"frames": frames, "yardstick": {"32x3": {"median_ms": 9.0}}}
+    speed = {"models": {"fsrst": {"graph": {"openvino bf16": {"median_ms": 4.5}}}}}
+    text = results.same_speed(sizes, speed)
+    assert "| 32x32 | 9.00 | 2.00 times | 200 | 400 |" in text
+    assert "computed from that, not measured" in text
+
+
 def test_figure_of_sizes() -> None:
     """A frame's time against pixels and against references: lines where cost is linear."""
     sizes = json.loads((results.MEASURED / "sizes.json").read_text())
