@@ -31,7 +31,7 @@ from protocol import command_line, finished
 from fsrst.data.augmentation import draw_affine, move
 from fsrst.data.manifest import Manifest, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
-from fsrst.evaluate.predict import predict
+from fsrst.evaluate.predict import newest, predict
 from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
 from fsrst.files import write_json, write_text
 from fsrst.image import read_image, write_image
@@ -289,6 +289,7 @@ def evaluated(
         and summary["data"]["hash"] == manifest.hash
         and set(conditions) <= set(summary["conditions"])
         and (not identity or "identity_distance" in summary["conditions"]["bicubic"])
+        and path.stat().st_mtime_ns >= newest(manifest, manifest.scored)
     ):
         print(f"{label}: scores on {manifest.name}, {n_references} references", flush=True)
         predict(

@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from measure import origin
 
-from fsrst.data.manifest import load_manifest
+from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
 from fsrst.options import TrainOptions
@@ -136,7 +136,7 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
     wanted = {
         "minutes": length.minutes,
         "samples": length.samples,
-        "data_hash": [load_manifest(root).hash for root in settings["data"]],
+        "data_hash": [content_of(load_manifest(root)) for root in settings["data"]],
         "smoke": smoke,
         **options.model_dump(mode="json", exclude=set(LENGTHS)),
     }
@@ -144,9 +144,10 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
     if path.is_file():
         budget: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for key, value in wanted.items():
-            if budget["asked"].get(key) != value:
+            before = budget["asked"].get(key, value)  # runs of earlier versions lack some
+            if before != value:
                 raise FsrstError(
-                    f"{out} was trained with {key} = {budget['asked'].get(key)!r}, now it is"
+                    f"{out} was trained with {key} = {before!r}, now it is"
                     f" {value!r}; choose another --results or delete that run"
                 )
         return budget
@@ -155,7 +156,8 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
     if length.minutes is None:
         samples = max(1, round((length.samples or 0) / batch)) * batch
     else:
-        rate = known_rates(out.parent).get(rate_key(settings))
+        known = known_rates(out.parent) if length.config == CONFIG else {}
+        rate = known.get(rate_key(settings))
         if rate is None:
             print(f"{out.name}: measuring its rate", flush=True)
             rate = measured_rate(settings, seconds=0 if smoke else 10, config=length.config)
@@ -163,6 +165,11 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
     budget = {"asked": wanted, "measured_samples_per_s": rate, "samples": samples, "origin": about}
     write_json(path, budget)
     return budget
+
+
+def content_of(manifest: Manifest) -> str:
+    """Names what is trained on, also after the set was prepared anew with another size."""
+    return f"{manifest.hash}, {manifest.info['size']} px"
 
 
 def rate_key(settings: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from fsrst.data.manifest import MANIFEST, Manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
-from fsrst.evaluate.predict import CONDITIONS, predict
+from fsrst.evaluate.predict import CONDITIONS, newest, predict
 from fsrst.evaluate.score import SUMMARY, score
 from fsrst.files import write_json
 from fsrst.models.weights import load_weights, read_header
@@ -78,11 +78,11 @@ def train_model(
     settings = settings_of(model, data, count, options, seed=seed, threads=study.threads)
     if study.smoke:
         settings["batch_size"] = 2
-    train_for(out, settings, shared(study.length, recipe.share), smoke=study.smoke)
+    train_for(out, settings, part_of(study.length, recipe.share), smoke=study.smoke)
     return out
 
 
-def shared(length: Length, share: float) -> Length:
+def part_of(length: Length, share: float) -> Length:
     """That part of a run's length that one stage gets."""
     if length.minutes is None:
         return replace(length, samples=round((length.samples or 0) * share))
@@ -153,7 +153,7 @@ def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[
     """
     out = study.results / SCORES / f"{run.name}-on-{test.name}"
     done, header = out / SUMMARY, read_header(run / WEIGHTS)
-    if done.is_file():
+    if done.is_file() and done.stat().st_mtime_ns >= newest(test, test.scored):
         summary = json.loads(done.read_text(encoding="utf-8"))
         same = summary["weights_hash"] == header["weights_hash"]
         scored = not study.identity or "identity_distance" in summary["definitions"]
@@ -194,9 +194,13 @@ def cell(
         "references": references,
         "minutes": study.length.minutes,
         "asked_samples": study.length.samples,
+        "config": study.length.config.name,
         "smoke": study.smoke,
         "command": study.command,
     }
+    path = study.results / CELLS / f"{name}-on-{test.name}.json"
+    if path.is_file():  # the command that made it, not one that found it made
+        facts["command"] = json.loads(path.read_text(encoding="utf-8")).get("command")
     run = study.results / RUNS / name
     try:
         train_model(study, model, data, seed, references)
@@ -207,7 +211,7 @@ def cell(
             "training": {
                 **spent(run),
                 "stages_seconds": sum(spent(stage)["seconds"] for stage in stages),
-                "stages": {stage.name: spent(stage) for stage in stages},
+                "stages": {read_header(stage / WEIGHTS)["model"]: spent(stage) for stage in stages},
                 "own_minutes": budget["asked"]["minutes"],  # without the stages before
                 "measured_samples_per_s": budget["measured_samples_per_s"],
                 "batch_size": budget["asked"]["batch_size"],
@@ -221,7 +225,7 @@ def cell(
     except Diverged as error:
         facts["failed"] = str(error)
         print(f"{name}: {error}", flush=True)
-    write_json(study.results / CELLS / f"{name}-on-{test.name}.json", facts)
+    write_json(path, facts)
     return facts
 
 
@@ -257,7 +261,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
         "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="0: as many as torch takes")
     parser.add_argument("--vgg", default="random", help="random, stlpips or a file")
     parser.add_argument("--no-identity", dest="identity", action="store_false")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
@@ -287,7 +291,7 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
     return Study(
         results=arguments.results,
         length=Length(minutes, arguments.samples, arguments.config),
-        threads=arguments.threads,
+        threads=arguments.threads or None,
         vgg=vgg,
         identity=arguments.identity and identity_is_possible(),
         smoke=arguments.smoke,

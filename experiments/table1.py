@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget import MODELS, RECIPES, origin
+from budget import CONFIG, MODELS, RECIPES, origin
 from costs import costs_of
 from curves import table
 from protocol import (
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
     if arguments.smoke:
         with smoke_place(arguments) as data:
             arguments.models = arguments.models or SMOKE_MODELS
-            arguments.minutes = 0.001
+            arguments.minutes, arguments.samples = 0.001, None
             run(arguments, [(data, data)], command)
         return
     if not arguments.train or len(arguments.train) != len(arguments.test):
@@ -94,10 +94,8 @@ def run(
     study = study_of(arguments, command)
     about = origin(study.threads, study.smoke)
     for train, test in pairs:
-        (
-            train.split("train"),
-            test.split(test.scored),
-        )  # a missing one is said before an hour of training
+        train.split("train")  # a missing split is said before an hour of training
+        test.split(test.scored)
     for seed in arguments.seeds:
         for train, test in pairs:
             for model in arguments.models or MODELS:
@@ -288,7 +286,7 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)} with the same data, augmentation and seed"
-        " (configs/tables.yaml); minutes: what it really took, often beside another process; right"
+        f" ({configs_of(cells)}); minutes: what it really took, often beside another process; right"
         " references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
@@ -296,8 +294,7 @@ def protocol_of(result: dict[str, Any]) -> str:
         text += f" VGG numbers: {', '.join(vgg)}."
     untaught = sorted(
         {
-            f"{name.split('-call')[0].split('-photo')[0]} {facts['last_loss']:.2f} after"
-            f" {facts['samples']:,.0f} samples"
+            f"{name} {facts['last_loss']:.2f} after {facts['samples']:,.0f} samples"
             for c in good
             if not c["smoke"]
             for name, facts in c["training"].get("stages", {}).items()
@@ -330,23 +327,30 @@ def lengths_of(cells: Sequence[dict[str, Any]]) -> str:
     return " or ".join(words + [f"{count:,} samples" for count in samples])
 
 
+def configs_of(cells: Sequence[dict[str, Any]]) -> str:
+    """The config files that the cells' runs share."""
+    return ", ".join(sorted({f"configs/{c.get('config', CONFIG.name)}" for c in cells}))
+
+
 def commands_of(result: dict[str, Any]) -> str:
     """Every command that made a cell, and where."""
     machine, made = result["machine"], {}
     for c in result["cells"]:
         origin = c.get("training", {}).get("origin", result)
-        made.setdefault(c.get("command") or result["command"], []).append(origin)
-    lines = [
-        f"- `{command}`: commit {', '.join(dict.fromkeys(str(o['commit']) for o in origins))},"
-        f" {', '.join(dict.fromkeys(o['date'][:10] for o in origins))}"
-        for command, origins in made.items()
-    ]
+        made.setdefault(c.get("command"), []).append(origin)
+    lines = []
+    for command, origins in made.items():
+        commits = ", ".join(dict.fromkeys(str(o["commit"]) for o in origins))
+        days = ", ".join(dict.fromkeys(o["date"][:10] for o in origins))
+        told = f"`{command}`" if command else "command not recorded"
+        lines.append(f"- {told}: commit {commits}, {days}")
     return f"{machine['cpu']}, {result['threads']} thread(s).\n\n" + "\n".join(lines)
 
 
 def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
+    theirs = f"paper DFD / CelebA / Vox2{other_data(rows)}"
     titles = ["model", "refs", "samples", "minutes", "PSNR", "pooled", "SSIM", "identity",
-              "without refs", "wrong refs", f"paper DFD / CelebA / Vox2{other(rows)}"]  # fmt: skip
+              "without refs", "wrong refs", theirs]  # fmt: skip
     lines = []
     for row in rows:
         right = row.get("right", {})
@@ -374,7 +378,7 @@ def pending(rows: Sequence[dict[str, Any]]) -> str:
     return f"Not trained on this pair yet: {', '.join(names)}." if names else ""
 
 
-def other(rows: Sequence[dict[str, Any]]) -> str:
+def other_data(rows: Sequence[dict[str, Any]]) -> str:
     """What the heading of the paper's numbers says where they are of other data."""
     return "" if paper_sets({row["test"] for row in rows}) else ", other data"
 
@@ -399,7 +403,7 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
     lines = []
     for claim in claims:
         error = claim["standard_error_db"]
-        theirs = ", ".join(f"{name} {db:+.2f}" for name, db in claim["paper_db"].items())
+        printed = ", ".join(f"{name} {db:+.2f}" for name, db in claim["paper_db"].items())
         difference = claim["difference_db"]
         sure = error is not None and abs(difference) > 2 * error
         said = "holds" if difference > 0 else "**does not hold**"
@@ -408,16 +412,15 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
                 f"{claim['above']} above {claim['below']}",
                 str(len(claim["seeds"])),
                 f"{difference:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
-                theirs or "-",
+                printed or "-",
                 said if sure else f"{said}, within two standard errors of 0",
             ]
         )
+    theirs = f"in the paper [dB]{other_data(claims)}"
     return (
         "Order of two networks, here and in the paper. ±: standard error over pictures, clustered"
         " by person; that another seed would differ too is not in it.\n\n"
-        + table(
-            ["above, below", "seeds", "here [dB]", f"in the paper [dB]{other(claims)}", ""], lines
-        )
+        + table(["order", "seeds", "here [dB]", theirs, ""], lines)
     )
 
 

@@ -26,10 +26,11 @@ from protocol import cell, command_of, finished, parser_of, read_cells, smoke_pl
 from table1 import (
     budget_of,
     commands_of,
+    configs_of,
     grouped,
     lengths_of,
     measures,
-    other,
+    other_data,
     pair_of,
     psnrs_of,
     value,
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     command = command_of(["table2.py", *argv])
     if arguments.smoke:
         with smoke_place(arguments) as drawn:
-            arguments.small, arguments.minutes = True, 0.001
+            arguments.small, arguments.minutes, arguments.samples = True, 0.001, None
             arguments.references = [n for n in arguments.references if n < 3]  # of four pictures
             run(arguments, drawn, drawn, command)
         return
@@ -172,9 +173,9 @@ def markdown(result: dict[str, Any]) -> str:
         commands_of(result),
         "Each row was trained with so many references and is scored with so many, right ones;"
         f" {lengths_of(result['cells'])} each, same data, augmentation and seed"
-        " (configs/tables.yaml). Over none: against the ResNet of row 0, ± standard error over"
-        " pictures, clustered by person; several seeds:"
-        " mean ± standard deviation. Another seed is not in a single row's ±."
+        f" ({configs_of(result['cells'])}). Over none: against the ResNet of row 0, ± standard"
+        " error over pictures, clustered by person; several seeds: mean ± standard deviation."
+        " Another seed is not in a single row's ±."
         + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
@@ -199,7 +200,7 @@ def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
         "over none [dB]",
         "taken away",
         "wrong person's",
-        f"paper, DFD{other(rows)}",
+        f"paper, DFD{other_data(rows)}",
     ]
     lines = []
     for row in rows:

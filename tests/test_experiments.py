@@ -74,8 +74,8 @@ def test_samples_may_be_asked_for(
     assert found["samples"] == 1_300_000
     options = budget.sized(settings(drawn_data), tmp_path, found["samples"], config)
     assert (options.accelerator, options.warmup_samples) == ("auto", 65_000)
-    assert protocol.shared(length, 0.1).samples == 130_000
-    assert protocol.shared(budget.Length(20), 0.1) == budget.Length(2)
+    assert protocol.part_of(length, 0.1).samples == 130_000
+    assert protocol.part_of(budget.Length(20), 0.1) == budget.Length(2)
 
 
 def test_a_data_set_made_anew_is_noticed(
@@ -85,9 +85,21 @@ def test_a_data_set_made_anew_is_noticed(
     asked = settings(drawn_data)
     budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
     fewer = replace(drawn_data, samples=drawn_data.samples[1:])
-    monkeypatch.setattr(budget, "load_manifest", lambda root: fewer)
-    with pytest.raises(FsrstError, match="was trained with data_hash"):
-        budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
+    for other in (fewer, replace(drawn_data, info={**drawn_data.info, "size": 64})):
+        monkeypatch.setattr(budget, "load_manifest", lambda root, other=other: other)
+        with pytest.raises(FsrstError, match="was trained with data_hash"):
+            budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
+
+
+def test_runs_of_an_earlier_version_go_on(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.3)
+    asked = settings(drawn_data)
+    first = budget.plan(tmp_path, asked, budget.Length(2), smoke=False)
+    del first["asked"]["data_hash"], first["asked"]["samples"]
+    (tmp_path / budget.BUDGET).write_text(json.dumps(first))
+    assert budget.plan(tmp_path, asked, budget.Length(2), smoke=False) == first
 
 
 def test_rates_of_one_hour_are_used(
@@ -389,11 +401,11 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     }  # fmt: skip
     monkeypatch.setattr(table1, "paper", never)
     monkeypatch.setattr(table1, "read_scores", never)
-    cells[1]["training"]["stages"] = {"c2-teacher-call-s13": {"samples": 456, "last_loss": 0.98}}
+    cells[1]["training"]["stages"] = {"c2-teacher": {"samples": 456, "last_loss": 0.98}}
     cells[1]["command"] = "python experiments/table1.py --models ttsr"
     cells[1]["training"]["origin"] = {"commit": "def", "date": "2026-01-02T0"}
     text = table1.markdown(json.loads(json.dumps(result)))
-    assert "- `python experiments/table1.py`: commit abc, 2026-01-01" in text
+    assert "- command not recorded: commit abc, 2026-01-01" in text
     assert "--models ttsr`: commit def, 2026-01-02" in text
     assert "c2-teacher 0.98 after 456 samples" in text
     assert "Not trained on this pair yet: resnet-small, resnet, span, " in text

@@ -84,6 +84,20 @@ def test_what_is_refused_leaves_the_set_as_it_was(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+def test_a_set_that_is_not_whole_is_said_before_it_is_added_to(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_folder(people(tmp_path / "in1", "ab"), out, split="val", size=32)
+    prepare_folder(people(tmp_path / "in2", "cd"), out, split="train", size=32)
+    lost = out / load_manifest(out).split("val")[0].target
+    lost.unlink()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(FsrstError, match="not on disk; prepare again"):
+        prepare_folder(tmp_path / "in2", out, split="train", size=32)
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()} == before
+    prepare_folder(tmp_path / "in1", out, split="val", size=32)  # the remedy
+    assert lost.is_file()
+
+
 @pytest.mark.parametrize("below", [".", "made/here"])
 def test_folder_refuses_to_write_into_its_source(tmp_path: Path, below: str) -> None:
     source = people(tmp_path / "in")
@@ -265,16 +279,25 @@ def moving_face(identity: int, frame: int) -> Pixels:
     return picture
 
 
-def write_clip(path: Path, frames: int, identity: int = 0, codec: str = "libx264") -> Path:
+def write_clip(
+    path: Path, frames: int, identity: int = 0, codec: str = "libx264", seconds_of_sound: int = 0
+) -> Path:
     av = pytest.importorskip("av", reason="the extra video is not installed")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = SIDE + 32, SIDE, "yuv420p"
+        sound = container.add_stream("pcm_s16le", rate=8000) if seconds_of_sound else None
         for number in range(frames):
             picture = av.VideoFrame.from_ndarray(moving_face(identity, number), format="rgb24")
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
+        if sound is not None:
+            silence = np.zeros((1, 8000 * seconds_of_sound), np.int16)
+            frame = av.AudioFrame.from_ndarray(silence, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 0
+            container.mux(sound.encode(frame))
+            container.mux(sound.encode(None))
     return path
 
 
@@ -388,6 +411,13 @@ def test_video_truncated_clip_with_an_index_is_named(tmp_path: Path) -> None:
     named = manifest.info["made_by"]["train"]["incomplete"]["ann/x.mp4"]
     assert named.endswith(" of 90 frames")
     assert 10 < int(named.split()[0]) < 90
+
+
+def test_video_whose_sound_goes_on_is_complete(tmp_path: Path) -> None:
+    """Matroska says no number of frames; the file is longer than its video here."""
+    write_clip(tmp_path / "in" / "ann" / "x.mkv", 30, seconds_of_sound=5)
+    manifest = prepare_video(tmp_path / "in", tmp_path / "out", split="train", size=32, box=BOX)
+    assert manifest.info["made_by"]["train"]["incomplete"] == {}
 
 
 def test_video_without_one_usable_clip(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_references_may_be_overwritten_after_they_are_set() -> None:
 
 
 def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After warm_up no frame of that size compiles; of many sizes the oldest makes room."""
+    """After warm_up no frame of that size compiles; what comes after MAX_FIXED kinds never does."""
     if not installed("openvino"):
         pytest.skip("openvino is not installed")
     import fsrst.runtime.openvino_backend as openvino_backend
@@ -202,12 +202,18 @@ def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.Monk
     monkeypatch.setattr(runner, "_compile", lambda *a: compiled.append(a[1]) or compile_model(*a))
     upscaler.warm_up(8, 9)
     assert compiled == ["encode.onnx", "upscale.onnx", "upscale.onnx"]
-    frame = pictures(1, 8, 9)[0]
-    upscaler(frame)
+    upscaler(pictures(1, 8, 9)[0])
     upscaler.warm_up(9, 8)
-    assert compiled[3:] == ["upscale.onnx"]
-    assert [shape[2:4] for shape in runner._fixed] == [(9, 8)]
-    assert upscaler(frame).shape == (32, 36, 3)
+    assert len(compiled) == 3
+
+
+def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler = open_upscaler("fsrst2-small", threads=1)
+    frames: list[int] = []
+    upscale = upscaler._runner.upscale
+    monkeypatch.setattr(upscaler._runner, "upscale", lambda *a: frames.append(1) or upscale(*a))
+    upscaler.warm_up(8, 8)
+    assert frames == [1]
 
 
 def test_references_of_any_size_follow_the_stated_rule(bold_model: Path) -> None:

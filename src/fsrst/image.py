@@ -71,6 +71,8 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     """Colours by the picture's own profile, as of phones and scanners; a profile that says sRGB,
     fits no picture of this kind or is damaged changes nothing."""
     profile = picture.info.get("icc_profile")
+    if profile and picture.mode == "P":
+        picture = picture.convert("RGBA" if "transparency" in picture.info else "RGB")
     if not profile or picture.mode not in PROFILED:
         return picture
     from PIL import ImageCms  # 10 ms, and few pictures need it

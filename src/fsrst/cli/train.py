@@ -26,13 +26,15 @@ def train(
     from fsrst.options import TrainOptions
 
     options = TrainOptions.from_yaml(config, _parsed(changes or []))
-    from fsrst.train import train as run  # torch: after the options have been found good
+    from fsrst.train import CHECKPOINT  # torch: after the options have been found good
+    from fsrst.train import train as run
 
-    if resume and not (Path(options.out) / "checkpoint.pt").is_file():
+    speaks = os.environ.get("RANK", "0") == "0"  # torchrun: one process speaks for all
+    if speaks and resume and not (Path(options.out) / CHECKPOINT).is_file():
         note(f"no checkpoint in {options.out}: the run begins from its start")
     with progress_shown() as progress:
         weights = run(options, resume=resume, progress=progress)
-    if os.environ.get("RANK", "0") == "0":  # torchrun: one process speaks for all
+    if speaks:
         say(f"{weights}: {options.model} after {options.samples} samples")
 
 

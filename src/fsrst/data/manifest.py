@@ -182,14 +182,15 @@ def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] =
     Raises
     ------
     FsrstError
-        If ``split`` is not a plain name, or ``out`` holds a set of another size, or somebody of
-        ``identities`` in another split.
+        If ``split`` is not a plain name, or ``out`` holds a set of another size, somebody of
+        ``identities`` in another split, or another split whose pictures are missing.
     """
-    plain("--split", split)
+    require_plain_name("--split", split)
     if not (out / MANIFEST).is_file():
         return
-    before = _read(out)  # its pictures may be missing: preparing again is the remedy
+    before = _read(out)  # pictures of this split may be missing: preparing again is the remedy
     _check_size(before, size)
+    check(out, [sample for sample in before.samples if sample.split != split])
     split_of = {sample.identity: sample.split for sample in before.samples}
     for identity in identities:
         if split_of.get(identity, split) != split:
@@ -199,7 +200,7 @@ def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] =
             )
 
 
-def plain(option: str, name: str) -> None:
+def require_plain_name(option: str, name: str) -> None:
     """Refuse a name that cannot be part of a file's."""
     if not name or name != name.strip() or set(name) & set('/\\:*?"<>|') or name.startswith("."):
         raise FsrstError(f"{option} {name!r} is not a plain name; letters and digits, such as val")

@@ -113,6 +113,12 @@ def predict(
     return record
 
 
+def newest(manifest: Manifest, split: str) -> int:
+    """When the last of the split's pictures was written [ns]: what was scored before is stale."""
+    files = {file for s in manifest.split(split) for file in (s.target, *s.references)}
+    return max((manifest.root / file).stat().st_mtime_ns for file in files)
+
+
 def _up_to_date(path: Path, sources: Sequence[Path]) -> bool:
     """Whether ``path`` is there and was made after the pictures it was made from."""
     if not path.is_file():

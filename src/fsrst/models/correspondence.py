@@ -35,7 +35,7 @@ def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     table = shift_table(COARSE, DRIFT, seen)
     far = squares(table[:, :2]).sum(dim=1).sqrt() * FAR
     cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # which leaves the second as it is
-    mean = (likely(cost).flatten(2).transpose(1, 2) @ table).transpose(1, 2)
+    mean = (nearness(cost).flatten(2).transpose(1, 2) @ table).transpose(1, 2)
     mean = mean.view(m, 3, *seen.shape[-2:])
     return gaussian(mean[:, :2] / mean[:, 2:], DRIFT_SMOOTH)
 
@@ -71,7 +71,7 @@ def search(
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
     kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
     cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
-    near = likely(cost)
+    near = nearness(cost)
     table = shift_table(scale, reach, lr)  # one product gives both sums, and it is faster than them
     places = torch.eye(across**2, device=lr.device).repeat_interleave(scale**2, dim=0)
     sums = near.flatten(2).transpose(1, 2) @ torch.cat((table, places), dim=1)
@@ -117,7 +117,7 @@ def costs(lr: Tensor, phases: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def likely(cost: Tensor) -> Tensor:
+def nearness(cost: Tensor) -> Tensor:
     """Costs (M, shifts, h, w) -> 1 for the best shift, less for those nearly as good, else 0."""
     least = cost.amin(dim=1, keepdim=True)
     return torch.exp((least - cost) / (least * SHARPNESS + NOISE))

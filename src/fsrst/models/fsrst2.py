@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fsrst.image import LUMA_WEIGHTS
-from fsrst.models.alignment import IDENTITY, warp
+from fsrst.models.alignment import IDENTITY, affine_grid
 from fsrst.models.blocks import ResidualBlock, full_precision
 from fsrst.models.correspondence import (
     COARSE,
@@ -299,7 +299,8 @@ class FSRST2(ReferenceSR):
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
         theta = self.alignment(seen, thumbnails)
-        laid = warp(thumbnails, theta)
+        with full_precision(theta):
+            laid = sample(thumbnails, affine_grid(theta, POSE_SIDE, POSE_SIDE))
         error = ((laid - seen).abs().mean(dim=(1, 2, 3)) * present).sum() / (present.sum() + 1e-6)
         return loss + POSE_WEIGHT * error
 
@@ -354,7 +355,7 @@ class Head(nn.Module):
 
 def lay(thumbnails: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
     """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) and a drift (M, 2, 16, 16) lay them over the
-    input's (eq. 3): the mean of every 2x2 pixels, (M, 3, 16, 16)."""
+    input's (eq. 3), seen at the centres of every 2x2 pixels: (M, 3, 16, 16)."""
     shift = moved[:, :, None, None]
     return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), COARSE, (1.0,)))
 

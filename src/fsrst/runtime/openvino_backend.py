@@ -5,7 +5,7 @@ References are encoded in float32 whatever the precision: that is done once per 
 """
 
 import json
-from collections import Counter, OrderedDict
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fsrst.errors import FsrstError
 Array = NDArray[np.float32]
 
 METADATA_KEY = "fsrst"
-MAX_FIXED = 4  # graphs compiled for one size and number of references, 10 to 20 MB each
+MAX_FIXED = 8  # graphs compiled for one size and number of references, 10 to 20 MB each
 FRAMES_BEFORE_FIXED = 8  # of a size, until a model that takes any gets a graph for that size alone
 
 
@@ -56,7 +56,7 @@ class OpenVinoBackend:
         self._encode: Any = None
         self._upscale: Any = None  # takes any shape
         self._explain: Any = None
-        self._fixed: OrderedDict[tuple[int, ...], Any] = OrderedDict()  # shapes -> theirs alone
+        self._fixed: dict[tuple[int, ...], Any] = {}  # shapes -> made for them alone
         self._seen: Counter[tuple[int, ...]] = Counter()
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
@@ -97,24 +97,20 @@ class OpenVinoBackend:
         """Single frames of a fixed size get a graph compiled for their number of references.
 
         Fixed shapes save shape arithmetic in every frame, but compiling takes 0.1 to 1 s, so
-        batches and single pictures of any size share the graph for all shapes. Beyond
-        ``MAX_FIXED`` the one used longest ago makes room.
+        batches, single pictures of any size and what comes after ``MAX_FIXED`` kinds share the
+        graph for all shapes.
         """
         shape = lr.shape + state[0].shape
         if shape in self._fixed:
-            self._fixed.move_to_end(shape)
             return self._fixed[shape]
         self._seen[shape] += 1
         often = self.info["lr_size"] is not None or self._seen[shape] > FRAMES_BEFORE_FIXED
         precision = "bf16" if self.precision == "bf16" else "f32"
-        if len(lr) == 1 and often:
+        if len(lr) == 1 and often and len(self._fixed) < MAX_FIXED:
             model = self._frames(precision)
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})
             self._fixed[shape] = self._compile(model, self._graph, precision)
-            if len(self._fixed) > MAX_FIXED:
-                oldest, _ = self._fixed.popitem(last=False)
-                self._seen.pop(oldest, None)
             return self._fixed[shape]
         if self._upscale is None:
             self._upscale = self._compile(self._frames(precision), self._graph, precision)

@@ -29,7 +29,6 @@ PRECISIONS = {
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: about 5 GB at most
-WARM_UP_FRAMES = 9  # until the OpenVINO backend has compiled for one size
 MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
 
 Array = NDArray[np.float32]
@@ -119,8 +118,13 @@ class Upscaler:
         sizes, and at the ninth once more, for that size alone: a second or two each. A change of
         the number of references, or of the size, asks for it again.
         """
+        frames = 1
+        if self.backend == "openvino" and self.lr_size is None:
+            from fsrst.runtime.openvino_backend import FRAMES_BEFORE_FIXED
+
+            frames += FRAMES_BEFORE_FIXED
         blank = np.zeros((height, width, 3), np.uint8)
-        for _ in range(WARM_UP_FRAMES):
+        for _ in range(frames):
             self(blank)
 
     def check(self, lr: Pixels) -> None:

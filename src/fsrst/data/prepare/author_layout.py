@@ -48,22 +48,25 @@ def prepare_author_layout(
     for folder in (source / "hr", source / "rf"):
         if not folder.is_dir():
             raise FsrstError(f"{folder} is missing; {LAYOUT}")
-    check_place(out, split=split, size=size)
+    check_place(out, split=split, size=size, identities=(identities or {}).values())
     targets = _pictures(source / "hr")
     if not targets:
         raise FsrstError(f"no picture in {source / 'hr'}; {LAYOUT}")
-    samples: list[Sample] = []
-    for done, target in enumerate(targets, start=1):
+    references_of: dict[Path, list[Path]] = {}
+    for target in targets:  # all of them, before a picture is written
         name = target.stem
         if not (source / "rf" / name).is_dir():
             raise FsrstError(
                 f"{source / 'rf' / name} is missing ({target} has no references); {LAYOUT}"
             )
-        references = _pictures(source / "rf" / name)
-        if not references:
+        references_of[target] = _pictures(source / "rf" / name)
+        if not references_of[target]:
             raise FsrstError(f"{source / 'rf' / name / '1.png'} is missing; {LAYOUT}")
         if identities is not None and name not in identities:
             raise FsrstError(f"{target}: the mapping of names to identities has no {name!r}")
+    samples: list[Sample] = []
+    for done, (target, references) in enumerate(references_of.items(), start=1):
+        name = target.stem
         file = f"images/{split}/{name}/target.png"
         files = tuple(f"images/{split}/{name}/reference-{path.stem}.png" for path in references)
         for path, made in zip((target, *references), (file, *files), strict=True):

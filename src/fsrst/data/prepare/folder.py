@@ -19,7 +19,7 @@ from fsrst.data.manifest import (
     Sample,
     check_place,
     load_manifest,
-    plain,
+    require_plain_name,
     write_manifest,
 )
 from fsrst.errors import FsrstError
@@ -66,7 +66,7 @@ def prepare_folder(
     if align and crop != 1:
         raise FsrstError("--align finds the square by the face; leave --crop out")
     if prefix:
-        plain("--prefix", prefix)
+        require_plain_name("--prefix", prefix)
     if out.resolve().is_relative_to(source.resolve()):
         raise FsrstError(f"{out} lies in {source}, whose folders are people; choose another place")
     people = _people(source, prefix)
@@ -86,8 +86,7 @@ def prepare_folder(
                 made[file] = shown
             except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
-                continue
-            if progress:
+            if progress and len(unreadable) < total:
                 progress(done, total, identity)
         if len(made) < 2:
             continue

@@ -198,20 +198,32 @@ def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pi
             return
 
 
-def expected_frames(path: Path) -> int:
-    """Frames of the clip by its header: their number, or duration times rate; where it is
-    silent by its packets; 0 if unknown."""
+def expected_frames(path: Path) -> tuple[int, int]:
+    """How many frames the clip's header promises, and over how many to look for faces.
+
+    A header without a number (Matroska) promises the length of the video times its rate; frames are
+    looked for among the packets that are there. 0 where nothing is known.
+    """
     av = _av()
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             if stream.frames:
-                return int(stream.frames)
-            if container.duration and stream.average_rate:  # mkv; in microseconds
-                return int(container.duration * stream.average_rate / 1_000_000)
-            return sum(1 for packet in container.demux(stream) if packet.size)
+                return int(stream.frames), int(stream.frames)
+            seconds = _seconds(stream.metadata.get("DURATION", ""))
+            packets = sum(1 for packet in container.demux(stream) if packet.size)
+            return max(packets, round(seconds * float(stream.average_rate or 0))), packets
     except (av.FFmpegError, OSError, IndexError):
-        return 0
+        return 0, 0
+
+
+def _seconds(duration: str) -> float:
+    """Of "00:01:02.5"; 0 if it is no such text."""
+    try:
+        hours, minutes, seconds = (float(part) for part in duration.split(":"))
+    except ValueError:
+        return 0.0
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
@@ -224,8 +236,8 @@ def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
 
 def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Write the clip's pictures into ``folder``, then clip.json; return what that says."""
-    expected = expected_frames(clip.path)
-    spread = {(2 * i + 1) * expected // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
+    expected, there = expected_frames(clip.path)
+    spread = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
     search = options["box"] is None
     faces: list[Face] = []
     shape = (0, 0)
