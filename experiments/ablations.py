@@ -29,9 +29,9 @@ from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_line, finished
 
 from fsrst.data.augmentation import draw_affine, move
-from fsrst.data.manifest import Manifest, load_manifest, write_manifest
+from fsrst.data.manifest import MANIFEST, Manifest, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
-from fsrst.evaluate.predict import newest, predict
+from fsrst.evaluate.predict import newest, predict, up_to_date
 from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
 from fsrst.files import write_json, write_text
 from fsrst.image import read_image, write_image
@@ -74,7 +74,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model
 
 def shrink(arguments: argparse.Namespace) -> None:
     data = arguments.results / "drawn"
-    write_synthetic(data, identities=5, views=6, size=64, splits={"train": 3, "val": 2})
+    if not (data / MANIFEST).is_file():
+        write_synthetic(data, identities=5, views=6, size=64, splits={"train": 3, "val": 2})
     arguments.data, arguments.train_data, arguments.samples = [data], None, 8
 
 
@@ -223,10 +224,11 @@ def with_references_moved(manifest: Manifest, folder: Path) -> Manifest:
         rng = np.random.default_rng([MOVED_SEED, *sample.id.encode()])
         target = f"{sample.id}/target.png"
         references = [f"{sample.id}/{number}.png" for number in range(len(sample.references))]
-        write_image(folder / target, read_image(manifest.root / sample.target))
-        for ours, theirs in zip(references, sample.references, strict=True):
-            picture = move(read_image(manifest.root / theirs), draw_affine(rng, **MOVED))
-            write_image(folder / ours, picture)
+        pairs = zip((target, *references), (sample.target, *sample.references), strict=True)
+        for ours, theirs in pairs:
+            matrix = None if ours == target else draw_affine(rng, **MOVED)
+            if not up_to_date(folder / ours, [manifest.root / theirs]):
+                write_image(folder / ours, move(read_image(manifest.root / theirs), matrix))
         samples.append(replace(sample, target=target, references=tuple(references)))
     info = {**manifest.info, "name": f"{manifest.name}-moved"}
     return write_manifest(folder, samples, info)

@@ -101,7 +101,7 @@ def predict(
         for sample in samples:
             path = prediction_path(out, condition, sample)
             names = references_of(sample, samples, condition, n_references)
-            if not _up_to_date(path, [manifest.root / name for name in (sample.target, *names)]):
+            if not up_to_date(path, [manifest.root / name for name in (sample.target, *names)]):
                 if names != set_now:  # encoding references is most of the cost
                     upscaler.set_references([read(manifest.root / name) for name in names])
                     set_now = names
@@ -119,7 +119,7 @@ def newest(manifest: Manifest, split: str) -> int:
     return max((manifest.root / file).stat().st_mtime_ns for file in files)
 
 
-def _up_to_date(path: Path, sources: Sequence[Path]) -> bool:
+def up_to_date(path: Path, sources: Sequence[Path]) -> bool:
     """Whether ``path`` is there and was made after the pictures it was made from."""
     if not path.is_file():
         return False
