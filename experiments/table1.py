@@ -285,7 +285,7 @@ def protocol_of(result: dict[str, Any]) -> str:
     vgg = sorted({str(c["summary"]["options"]["vgg"]) for c in good if RECIPES[c["model"]].vgg})
     heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
     text = (
-        f"Every model trained for {lengths_of(cells)} with the same data, augmentation and seed"
+        f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
         f" ({configs_of(cells)}); minutes: what it really took, often beside another process; right"
         " references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
@@ -333,17 +333,22 @@ def configs_of(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def commands_of(result: dict[str, Any]) -> str:
-    """Every command that made a cell, and where."""
-    machine, made = result["machine"], {}
+    """Every command that made a cell, and where. Cells of earlier versions do not say theirs: one
+    that makes the same stands for it."""
+    machine = result["machine"]
+    made: dict[str, list[dict[str, Any]]] = {}
     for c in result["cells"]:
+        same = (
+            f"python experiments/table1.py --train data/{c['train']['name']} --test"
+            f" data/{c['test']['name']} --models {c['model']} --seeds {c['seed']} --results results"
+        )
         origin = c.get("training", {}).get("origin", result)
-        made.setdefault(c.get("command"), []).append(origin)
+        made.setdefault(c.get("command") or same, []).append(origin)
     lines = []
     for command, origins in made.items():
         commits = ", ".join(dict.fromkeys(str(o["commit"]) for o in origins))
         days = ", ".join(dict.fromkeys(o["date"][:10] for o in origins))
-        told = f"`{command}`" if command else "command not recorded"
-        lines.append(f"- {told}: commit {commits}, {days}")
+        lines.append(f"- `{command}`: commit {commits}, {days}")
     return f"{machine['cpu']}, {result['threads']} thread(s).\n\n" + "\n".join(lines)
 
 

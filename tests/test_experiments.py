@@ -405,7 +405,7 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     cells[1]["command"] = "python experiments/table1.py --models ttsr"
     cells[1]["training"]["origin"] = {"commit": "def", "date": "2026-01-02T0"}
     text = table1.markdown(json.loads(json.dumps(result)))
-    assert "- command not recorded: commit abc, 2026-01-01" in text
+    assert "--models fsrst --seeds 13 --results results`: commit abc, 2026-01-01" in text
     assert "--models ttsr`: commit def, 2026-01-02" in text
     assert "c2-teacher 0.98 after 456 samples" in text
     assert "Not trained on this pair yet: resnet-small, resnet, span, " in text
