@@ -191,6 +191,14 @@ def test_resize_takes_the_centre_and_says_so(
     assert np.array_equal(read_image(face / "w.png"), read_image(face / "l.png"))
 
 
+def test_resize_of_a_model_that_takes_any_size_says_that_it_does_nothing(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", "fsrst2-small", "--resize"]
+    assert call("upscale", face / "lr.png", "-o", face / "a.png", *arguments) == 0
+    assert "fsrst2-small takes any size, so --resize does nothing" in capsys.readouterr().err
+
+
 def test_jpeg_output(face: Path, exported_model: Path) -> None:
     out = face / "out.jpg"
     assert call("upscale", face / "lr.png", "-o", out, "--model", exported_model) == 0

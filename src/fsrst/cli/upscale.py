@@ -228,12 +228,12 @@ def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[
     height, width = lr.shape[:2]
     side = upscaler.lr_size
     if side is None or (height, width) == (side, side):
-        if resize and side is None:
-            note(f"{path}: {upscaler.model} takes any size, so --resize does nothing")
         try:
             upscaler.check(lr)
         except FsrstError as error:
             raise FsrstError(f"{path}: {error}") from error
+        if resize and side is None:
+            note(f"{path}: {upscaler.model} takes any size, so --resize does nothing")
         return lr, None
     if not resize:
         raise FsrstError(
