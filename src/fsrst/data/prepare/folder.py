@@ -86,7 +86,8 @@ def prepare_folder(
                 made[file] = shown
             except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
-            if progress and len(unreadable) < total:
+                continue
+            if progress:
                 progress(done, total, identity)
         if len(made) < 2:
             continue
