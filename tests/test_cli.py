@@ -199,6 +199,30 @@ def test_resize_of_a_model_that_takes_any_size_says_that_it_does_nothing(
     assert "fsrst2-small takes any size, so --resize does nothing" in capsys.readouterr().err
 
 
+def test_find_face_cuts_heads_out_of_photographs(
+    face: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result is that of the heads themselves; a photograph without a face is named."""
+    heads = {40: (30, 10, 24), 90: (20, 5, 60)}  # height of the photograph -> left, top, side
+    monkeypatch.setattr("fsrst.data.faces.find_head", lambda pixels: heads.get(pixels.shape[0]))
+    photographs = [np.random.default_rng(h).integers(0, 256, (h, 99, 3), np.uint8) for h in heads]
+    for name, photograph in zip(("small", "ref"), photographs, strict=True):
+        left, top, side = heads[photograph.shape[0]]
+        write_image(face / f"{name}.png", photograph)
+        head = np.ascontiguousarray(photograph[top : top + side, left : left + side])
+        write_image(face / f"{name}-head.png", head)
+    model = ["--model", "fsrst2-small"]
+    small, ref = face / "small.png", face / "ref.png"
+    assert call("upscale", small, "--ref", ref, "-o", face / "a.png", "--find-face", *model) == 0
+    assert "head of 24x24 px at 30,10" in capsys.readouterr().err
+    small, ref = face / "small-head.png", face / "ref-head.png"
+    assert call("upscale", small, "--ref", ref, "-o", face / "b.png", *model) == 0
+    assert np.array_equal(read_image(face / "a.png"), read_image(face / "b.png"))
+    assert call("upscale", face / "lr.png", "-o", face / "c.png", "--find-face", *model) == 2
+    assert "lr.png: no face found" in capsys.readouterr().err
+    assert not (face / "c.png").exists()
+
+
 def test_jpeg_output(face: Path, exported_model: Path) -> None:
     out = face / "out.jpg"
     assert call("upscale", face / "lr.png", "-o", out, "--model", exported_model) == 0

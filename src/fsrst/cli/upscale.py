@@ -56,6 +56,12 @@ def upscale(
     resize: Annotated[
         bool, typer.Option("--resize", help="Cut inputs to the model's size, if it has one.")
     ] = False,
+    find_face: Annotated[
+        bool,
+        typer.Option(
+            "--find-face", help="Whole photographs: cut out the head of the largest face of each."
+        ),
+    ] = False,
     strip: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +79,8 @@ def upscale(
     """Upscale a small face with the help of other pictures of the same person.
 
     References may have any size: the largest centred part of the output's aspect is cut out and
-    resized, so give heads, not whole scenes. Without references the model works on its own.
+    resized, so give heads, or let --find-face cut them out of photographs, the input too. Without
+    references the model works on its own.
     """
     jobs = _jobs(source, output)
     reference_paths = _references(ref or [], refs_dir)
@@ -83,7 +90,8 @@ def upscale(
     from fsrst.image import read_image, write_image
     from fsrst.runtime.upscaler import open_upscaler
 
-    references = [read_image(path) for path in reference_paths]
+    read = _head if find_face else read_image
+    references = [read(path) for path in reference_paths]
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if explain is not None and not upscaler.explains:
@@ -91,7 +99,7 @@ def upscale(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
             " fsrst2-small"
         )
-    inputs = [(path, out, *_fitted(path, upscaler, resize)) for path, out in jobs]
+    inputs = [(path, out, *_fitted(path, read(path), upscaler, resize)) for path, out in jobs]
     upscaler.set_references(references)
     setup_ms = (time.perf_counter() - start) * 1000
 
@@ -220,11 +228,34 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
 
 
-def _fitted(path: Path, upscaler: Upscaler, resize: bool) -> tuple[Pixels, list[int] | None]:
-    """The picture at the model's input size, and its size before if it had another [px]."""
-    from fsrst.image import crop_to, read_image
+def _head(path: Path) -> Pixels:
+    """The head of the largest face in a photograph.
 
-    lr = read_image(path)
+    Raises
+    ------
+    FsrstError
+        If no face is found, or what finds faces is not installed.
+    """
+    import numpy as np
+
+    from fsrst.data.faces import find_head
+    from fsrst.image import read_image
+
+    pixels = read_image(path)
+    head = find_head(pixels)
+    if head is None:
+        raise FsrstError(f"{path}: no face found; cut the head out, and leave --find-face out")
+    left, top, side = head
+    note(f"{path}: head of {side}x{side} px at {left},{top} (--find-face)")
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+
+
+def _fitted(
+    path: Path, lr: Pixels, upscaler: Upscaler, resize: bool
+) -> tuple[Pixels, list[int] | None]:
+    """The picture at the model's input size, and its size before if it had another [px]."""
+    from fsrst.image import crop_to
+
     height, width = lr.shape[:2]
     side = upscaler.lr_size
     if side is None or (height, width) == (side, side):

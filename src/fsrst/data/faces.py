@@ -30,6 +30,7 @@ HEAD_PER_FACE = 2.0  # side of a head square in face heights
 _DETECTING = Lock()  # the detector keeps state while it works
 MIN_CONFIDENCE = 0.9
 WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
+SMALLEST_ENLARGED = 3  # how much small pictures are enlarged before a head is looked for
 MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
 
 
@@ -131,6 +132,21 @@ def head_square(face: Face, width: int, height: int) -> tuple[int, int, int]:
     left = round(face.left + face.width / 2 - side / 2)
     top = round(face.top + face.height / 2 - side / 2)
     return max(0, min(left, width - side)), max(0, min(top, height - side)), side
+
+
+def find_head(pixels: Pixels) -> tuple[int, int, int] | None:
+    """(left, top, side) [px] of the head with the largest face; None where no face is found.
+
+    Small pictures are enlarged for the search, up to ``SMALLEST_ENLARGED`` times: faces are found
+    from about 8 px on.
+    """
+    height, width = pixels.shape[:2]
+    factor = max(1, min(SMALLEST_ENLARGED, WORKING_SIDE // max(height, width)))
+    faces = detect_faces(resize_bicubic(pixels, factor * width, factor * height))
+    if not faces:
+        return None
+    left, top, side = head_square(faces[0], factor * width, factor * height)
+    return left // factor, top // factor, max(1, side // factor)
 
 
 def aligned_face(pixels: Pixels, landmarks: Sequence[Point], size: int) -> Pixels:
