@@ -198,11 +198,16 @@ def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pi
             return
 
 
-def expected_frames(path: Path) -> tuple[int, int]:
-    """How many frames the clip's header promises, and over how many to look for faces.
+def expected_frames(path: Path) -> int:
+    """Frames that the clip's header promises; 0 if unknown."""
+    return _frames(path)[0]
 
-    A header without a number (Matroska) promises the length of the video times its rate; frames are
-    looked for among the packets that are there. 0 where nothing is known.
+
+def _frames(path: Path) -> tuple[int, int]:
+    """How many frames a clip promises, and how many seem to be there.
+
+    A header without a number (Matroska) promises the video's length times its rate, and at least
+    the packets that are there.
     """
     av = _av()
     try:
@@ -236,7 +241,7 @@ def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
 
 def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Write the clip's pictures into ``folder``, then clip.json; return what that says."""
-    expected, there = expected_frames(clip.path)
+    expected, there = _frames(clip.path)
     spread = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
     search = options["box"] is None
     faces: list[Face] = []
