@@ -28,7 +28,7 @@ from fsrst.evaluate.score import SUMMARY, score
 from fsrst.files import write_json
 from fsrst.models.weights import load_weights, read_header
 from fsrst.runtime.export import export
-from fsrst.runtime.upscaler import Upscaler, open_upscaler
+from fsrst.runtime.upscaler import Upscaler, open_upscaler, physical_cores
 from fsrst.train import WEIGHTS
 
 BACKEND = "backend.json"  # in a run's folder: what runs it, and why not onnxruntime
@@ -41,7 +41,7 @@ class Study:
 
     results: Path
     length: Length = Length(20)
-    threads: int | None = 1
+    threads: int = 1
     vgg: str = "random"
     identity: bool = True
     smoke: bool = False
@@ -96,7 +96,7 @@ def settings_of(
     options: dict[str, Any],
     *,
     seed: int = 13,
-    threads: int | None = 1,
+    threads: int = 1,
 ) -> dict[str, Any]:
     """What a run of ``model`` changes in configs/tables.yaml, but for its length."""
     recipe = RECIPES[model]
@@ -261,7 +261,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
         "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
-    parser.add_argument("--threads", type=int, default=1, help="0: as many as torch takes")
+    parser.add_argument("--threads", type=int, default=1, help="0: one for each core")
     parser.add_argument("--vgg", default="random", help="random, stlpips or a file")
     parser.add_argument("--no-identity", dest="identity", action="store_false")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
@@ -291,7 +291,7 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
     return Study(
         results=arguments.results,
         length=Length(minutes, arguments.samples, arguments.config),
-        threads=arguments.threads or None,
+        threads=arguments.threads or physical_cores(),
         vgg=vgg,
         identity=arguments.identity and identity_is_possible(),
         smoke=arguments.smoke,

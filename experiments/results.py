@@ -149,7 +149,8 @@ def findings() -> str:
         " three channels at the input's resolution, and their weights sum to 1 whoever they show."
         " On photographs of other days, pictures of somebody else serve nearly as well. FSRST2"
         " looks detail up where a reference shows what the input shows: in a call that is more"
-        " than half of the picture, on photographs of other days hardly anything (section Aggregation)."
+        " than half of the picture, on photographs of other days hardly anything (section"
+        " Aggregation)."
     )
 
 

@@ -78,6 +78,14 @@ def test_samples_may_be_asked_for(
     assert protocol.part_of(budget.Length(20), 0.1) == budget.Length(2)
 
 
+def test_all_cores_may_be_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "physical_cores", lambda: 7)
+    parser = protocol.parser_of("x")
+    for words, threads in (([], 1), (["--threads", "0"], 7), (["--threads", "2"], 2)):
+        asked = parser.parse_args(["--results", str(tmp_path), "--no-identity", *words])
+        assert protocol.study_of(asked, "").threads == threads
+
+
 def test_a_data_set_made_anew_is_noticed(
     drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
