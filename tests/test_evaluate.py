@@ -36,6 +36,7 @@ class Blend:
             "parameters": 1,
             "training": {"options": {"seed": 13}, "samples": 40000},
         }
+        self.graph: Path | None = None
         self.references = 0
         self.calls = 0
         self.settings = 0
@@ -155,6 +156,20 @@ def test_a_data_set_made_anew_is_predicted_anew(manifest: Manifest, results: Pat
     predict(blend, manifest, "val", results, n_references=2)
     assert blend.calls == sum(len(ids) for ids in names.values()) > 1
     os.utime(manifest.root / target, (later - 120, later - 120))
+
+
+def test_another_graph_of_the_same_weights_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    """A network's code has changed and its weights have not."""
+    blend = Blend()
+    blend.graph = tmp_path / "blend.upscale.onnx"
+    blend.graph.write_bytes(b"as it was")
+    record = predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
+    assert predict(blend, manifest, "val", tmp_path / "out", conditions=("none",)) == record
+    blend.graph.write_bytes(b"as it is now")
+    with pytest.raises(FsrstError, match="made with graph_hash"):
+        predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
+    blend.graph = None
+    predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
 
 
 def test_a_condition_can_be_added_later(manifest: Manifest, tmp_path: Path) -> None:

@@ -484,6 +484,7 @@ class Constant:
     def __init__(self, grey: int) -> None:
         self.model = f"grey-{grey}"
         self.info = {"weights_hash": f"{grey:016d}", "options": {}}
+        self.graph = None
         self.grey = grey
 
     def set_references(self, pictures: list[Pixels], /) -> None:

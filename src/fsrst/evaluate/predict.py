@@ -11,6 +11,7 @@ The input is the target, reduced by Pillow's bicubic on 8-bit values. One folder
 of one set of options; a run that was stopped goes on where it was.
 """
 
+import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Sequence
@@ -32,8 +33,8 @@ UNKNOWN = "unknown"
 
 # A difference in any of these makes other pictures; they must not lie in one folder.
 DECISIVE = (
-    "format", "model", "weights_hash", "options", "backend", "precision", "scale", "data",
-    "n_references", "version",
+    "format", "model", "weights_hash", "graph_hash", "options", "backend", "precision", "scale",
+    "data", "n_references", "version",
 )  # fmt: skip
 
 Progress = Callable[[int, int, str], None]
@@ -56,6 +57,8 @@ class Upscales(Protocol):
     def scale(self) -> int: ...
     @property
     def info(self) -> dict[str, Any]: ...
+    @property
+    def graph(self) -> Path | None: ...
 
     def set_references(self, pictures: list[Pixels], /) -> None: ...
     def __call__(self, lr: Pixels, /) -> Pixels: ...
@@ -188,6 +191,8 @@ def _record(
         "format": FORMAT,
         "model": _model_name(upscaler.model),
         "weights_hash": info.get("weights_hash", UNKNOWN),
+        # the same weights may run in another graph, when a network's code has changed
+        "graph_hash": _file_hash(upscaler.graph),
         "network": info.get("model"),
         "parameters": info.get("parameters"),
         "options": info.get("options") or {},
@@ -204,6 +209,11 @@ def _record(
         "commit": commit(),
         "command": command,
     }
+
+
+def _file_hash(path: Path | None) -> str | None:
+    """16 hex digits that name a file's content."""
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _model_name(model: str) -> str:
@@ -231,6 +241,8 @@ def _join(
     # Through JSON and back, so that tuples and lists compare equal.
     before, now = read_record(out), json.loads(json.dumps(record))
     for key in DECISIVE:
+        if key == "graph_hash" and None in (before.get(key), now[key]):
+            continue  # torch has no graph, and records of earlier versions do not tell
         if before.get(key) != now.get(key):
             raise FsrstError(
                 f"{out} holds predictions made with {_difference(key, before.get(key), now[key])};"

@@ -71,10 +71,13 @@ class Upscaler:
         Whether ``explain`` works with this model.
     info
         Header of the weights: model, options, parameters, training, scores, version.
+    graph
+        File of the frames' graph; None where torch runs the network itself.
     """
 
-    def __init__(self, model: str, runner: Backend) -> None:
+    def __init__(self, model: str, runner: Backend, graph: Path | None = None) -> None:
         self.model = model
+        self.graph = graph
         self.backend = runner.name
         self.precision = runner.precision
         self.info = runner.info
@@ -257,7 +260,9 @@ def open_upscaler(
             " use --backend openvino"
         )
     runner = _open_backend(backend, stem, precision, threads or physical_cores())
-    return Upscaler(name, runner)
+    suffix = ".int8.xml" if precision == "int8" else GRAPH_SUFFIX
+    graph = None if backend == "torch" else stem.parent / f"{stem.name}{suffix}"
+    return Upscaler(name, runner, graph)
 
 
 def _open_backend(backend: str, stem: Path, precision: str, threads: int) -> Backend:
