@@ -30,7 +30,7 @@ HEAD_PER_FACE = 2.0  # side of a head square in face heights
 _DETECTING = Lock()  # the detector keeps state while it works
 MIN_CONFIDENCE = 0.9
 WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
-SMALLEST_ENLARGED = 3  # how much small pictures are enlarged before a head is looked for
+ENLARGED_AT_MOST = 3  # how much small pictures are enlarged before a head is looked for
 MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
 
 
@@ -137,11 +137,11 @@ def head_square(face: Face, width: int, height: int) -> tuple[int, int, int]:
 def find_head(pixels: Pixels) -> tuple[int, int, int] | None:
     """(left, top, side) [px] of the head with the largest face; None where no face is found.
 
-    Small pictures are enlarged for the search, up to ``SMALLEST_ENLARGED`` times: faces are found
+    Small pictures are enlarged for the search, up to ``ENLARGED_AT_MOST`` times: faces are found
     from about 8 px on.
     """
     height, width = pixels.shape[:2]
-    factor = max(1, min(SMALLEST_ENLARGED, WORKING_SIDE // max(height, width)))
+    factor = max(1, min(ENLARGED_AT_MOST, WORKING_SIDE // max(height, width)))
     faces = detect_faces(resize_bicubic(pixels, factor * width, factor * height))
     if not faces:
         return None
