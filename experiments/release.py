@@ -245,7 +245,9 @@ def started_from(training: dict[str, Any], name: str) -> str:
     start, options = training["started_from"], training["options"]
     if not start:
         return "random weights"
-    before = f", made by `configs/cpu-{name}.yaml`" if name.startswith("fsrst2") else ""
+    before = ""
+    if name.startswith("fsrst2"):
+        before = f", made by `configs/cpu-{name}{PARTS[_part(options, name)]}.yaml`"
     return f"`{options['init_from']}` (weights `{start}`){before}"
 
 
@@ -273,8 +275,12 @@ CONTINUED = (
     " part was trained before the drift existed: its config now trains with it. When the coarse"
     " pose is used is no weight but a rule of the run-time; it was made stricter after the val"
     " scores of an ablation had been seen, and one comparison on call val had a part in it"
-    " (docs/log.md)"
+    " (docs/log.md). The third part shows photographs twice as often, because of the identity"
+    " distance on the photographs' val split; its recipe and length were written down before it"
+    " was trained, and nothing else was tried on that split"
 )
+# FSRST2 is trained in parts: ending of a run's folder -> ending of the config that makes it
+PARTS = {"-first": "", "": "-finish", "-photographs": "-photographs"}
 LIMITS_BEYOND = (
     "- References help where they show the pose and light of the input, as in a call. Of"
     " photographs of other days the network uses little (see the columns)."
@@ -297,7 +303,15 @@ RECIPE = (
 def config_of(name: str, options: dict[str, Any]) -> str:
     if not name.startswith("fsrst2"):
         return "cpu-" + name.removeprefix("fsrst-")
-    return f"cpu-{name}-finish" if options["init_from"] else f"cpu-{name}"
+    if not options["init_from"]:
+        return f"cpu-{name}"
+    parts = list(PARTS)
+    return f"cpu-{name}{PARTS[parts[parts.index(_part(options, name)) + 1]]}"
+
+
+def _part(options: dict[str, Any], name: str) -> str:
+    """Ending of the folder of the run that this one started from, a key of ``PARTS``."""
+    return Path(options["init_from"]).parent.name.removeprefix(name)
 
 
 if __name__ == "__main__":

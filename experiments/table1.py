@@ -286,8 +286,8 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
-        f" ({configs_of(cells)}); minutes: what it really took, often beside another process; right"
-        " references, PSNR in dB on RGB."
+        f" ({configs_of(cells)}); minutes: what it really took, often beside another process or"
+        " with pauses; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
     if vgg:
