@@ -178,6 +178,15 @@ def test_a_folder_becomes_a_folder(
     assert [Path(result["input"]).name for result in results] == ["x.png", "y.bmp", "z.webp"]
 
 
+def test_hidden_files_and_folders_are_no_frames(face: Path, exported_model: Path) -> None:
+    frames = face / "frames"
+    (frames / "folder.png").mkdir(parents=True)
+    (frames / "._face.png").write_bytes(b"resource fork")
+    (frames / "face.png").write_bytes((face / "lr.png").read_bytes())
+    assert call("upscale", frames, "--model", exported_model, "-o", face / "out") == 0
+    assert [path.name for path in (face / "out").iterdir()] == ["face.png"]
+
+
 def test_resize_takes_the_centre_and_says_so(
     face: Path, exported_model: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
 ) -> None:

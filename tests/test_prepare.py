@@ -98,6 +98,35 @@ def test_a_set_that_is_not_whole_is_said_before_it_is_added_to(tmp_path: Path) -
     assert lost.is_file()
 
 
+def test_folder_prefixes_that_begin_alike_are_refused(tmp_path: Path) -> None:
+    """Else the people of `lfw-` would replace those of `lfw-old-`."""
+    out = tmp_path / "out"
+    source = people(tmp_path / "in")
+    prepare_folder(source, out, split="train", size=32, prefix="lfw-old-")
+    with pytest.raises(FsrstError, match="lfw-old-.*another prefix"):
+        prepare_folder(source, out, split="train", size=32, prefix="lfw-")
+    prepare_folder(source, out, split="train", size=32, prefix="feret-")
+    again = prepare_folder(source, out, split="train", size=32, prefix="lfw-old-")
+    assert len(again.samples) == 16
+
+
+def test_folder_refuses_two_pictures_of_one_name_before_it_writes(tmp_path: Path) -> None:
+    source = people(tmp_path / "in", "a", 2)
+    write_image(source / "a" / "b-0.png", draw_face(0, 0, 48))
+    for name in "01":
+        write_image(source / "a-b" / f"{name}.png", draw_face(0, 0, 48))
+    with pytest.raises(FsrstError, match="both be sample a-b-0"):
+        prepare_folder(source, tmp_path / "out", split="train", size=32)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_with_another_end_of_line_can_be_read_again(tmp_path: Path) -> None:
+    people(tmp_path / "in", "a")
+    (tmp_path / "in" / "a").rename(tmp_path / "in" / "a\u0085b")
+    manifest = prepare_folder(tmp_path / "in", tmp_path / "out", split="train", size=32)
+    assert load_manifest(tmp_path / "out") == manifest
+
+
 @pytest.mark.parametrize("below", [".", "made/here"])
 def test_folder_refuses_to_write_into_its_source(tmp_path: Path, below: str) -> None:
     source = people(tmp_path / "in")
@@ -418,6 +447,30 @@ def test_video_whose_sound_goes_on_is_complete(tmp_path: Path) -> None:
     write_clip(tmp_path / "in" / "ann" / "x.mkv", 30, seconds_of_sound=5)
     manifest = prepare_video(tmp_path / "in", tmp_path / "out", split="train", size=32, box=BOX)
     assert manifest.info["made_by"]["train"]["incomplete"] == {}
+
+
+def test_video_whose_size_changes_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One square cannot be cut out of both halves."""
+    import fsrst.data.prepare.video as video
+
+    decoded = video.decoded
+
+    def halved(path: Path, wanted: Callable[[int], bool]) -> Any:
+        for number, picture in decoded(path, wanted):
+            late = picture is not None and number >= 20 and path.stem == "late"
+            yield number, picture[::2, ::2] if late and picture is not None else picture
+
+    monkeypatch.setattr(video, "decoded", halved)
+    for name in ("late", "whole"):
+        write_clip(tmp_path / "in" / "p" / f"{name}.mp4", 40)
+    manifest = prepare_video(
+        tmp_path / "in", tmp_path / "out", split="train", size=32, box=(0, 0, 32)
+    )
+    assert manifest.samples
+    assert all(sample.source.startswith("p/whole.mp4 ") for sample in manifest.samples)
+    assert "has 48x32, those before 96x64" in str(manifest.info)
 
 
 def test_video_without_one_usable_clip(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_references_may_be_overwritten_after_they_are_set() -> None:
 
 
 def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After warm_up no frame of that size compiles; what comes after MAX_FIXED kinds never does."""
+    """After warm_up no frame of that size compiles; of MAX_FIXED kinds the oldest is given up."""
     if not installed("openvino"):
         pytest.skip("openvino is not installed")
     import fsrst.runtime.openvino_backend as openvino_backend
@@ -204,7 +204,45 @@ def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.Monk
     assert compiled == ["encode.onnx", "upscale.onnx", "upscale.onnx"]
     upscaler(pictures(1, 8, 9)[0])
     upscaler.warm_up(9, 8)
-    assert len(compiled) == 3
+    assert len(compiled) == 4
+    upscaler(pictures(1, 9, 8)[0])
+    upscaler(pictures(1, 8, 9)[0])  # its graph was given up: the one for all sizes serves
+    assert len(compiled) == 4
+    assert len(runner._fixed) == 1
+
+
+def test_frames_are_contiguous_and_references_may_be_a_generator(bold_model: Path) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    upscaler.set_references(picture for picture in pictures(3, 40, 40))
+    assert upscaler.references == 3
+    assert upscaler(pictures(1, 32, 32)[0]).flags.c_contiguous
+
+
+def test_a_shipped_name_goes_before_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fsrst upscale frames -o fsrst2` must not hide the model from the next call."""
+    (tmp_path / "fsrst2-small").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_upscaler("fsrst2-small", threads=1).info["model"] == "fsrst2-small"
+    with pytest.raises(FsrstError, match="must hold one"):
+        open_upscaler("./fsrst2-small")
+    with pytest.raises(FsrstError, match="must hold one"):
+        open_upscaler(Path.cwd() / "fsrst2-small")
+
+
+def test_a_batch_of_large_frames_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler = open_upscaler("fsrst2-small", threads=1)
+    sizes: list[int] = []
+    upscale = upscaler._runner.upscale
+    monkeypatch.setattr(
+        upscaler._runner, "upscale", lambda lr, *a: sizes.append(len(lr)) or upscale(lr, *a)
+    )
+    monkeypatch.setattr(upscaler_module, "MAX_BATCH_PIXELS", 2 * 8 * 8)
+    assert len(upscaler.upscale_batch(pictures(5, 8, 8))) == 5
+    assert sizes == [2, 2, 1]
+    with pytest.raises(FsrstError, match="longer side up to 1024"):
+        upscaler.check(pictures(1, 8, 1025)[0])
 
 
 def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:

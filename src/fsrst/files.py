@@ -2,7 +2,7 @@
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,17 +29,11 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise FsrstError(f"cannot write {path}: it is a folder; name a file")
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
+        # not tempfile's: its files are private, and what ours may be is the kernel's to say
+        name = path.parent / f".fsrst-{secrets.token_hex(8)}{path.suffix}"
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary = name
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(
-            0o666 & ~umask
-        )  # mkstemp makes private files; the result is an ordinary one
         temporary.replace(path)
         temporary = None
     except OSError as error:

@@ -152,8 +152,8 @@ def to_planes(pixels: Pixels) -> Floats:
 
 
 def from_planes(planes: NDArray[np.floating]) -> Pixels:
-    """float (3, H, W) -> uint8 (H, W, 3): clamped and rounded."""
-    return to_uint8(planes.transpose(1, 2, 0))
+    """float (3, H, W) -> uint8 (H, W, 3): clamped and rounded; contiguous."""
+    return np.ascontiguousarray(to_uint8(planes).transpose(1, 2, 0))
 
 
 def luma(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -6,6 +6,7 @@ rich) is imported before a command runs: ``fsrst --help`` has to answer at once.
 Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C).
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -122,4 +123,7 @@ def _misused(error: typer.TyperException) -> int:
 
 def main() -> None:
     """The entry point of the ``fsrst`` command."""
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))

@@ -30,7 +30,8 @@ Precision = Annotated[
     typer.Option(metavar="NAME", help="f32, bf16 or int8; the last two are for openvino."),
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="Threads to compute with; default: all.")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads to compute with; default: one a core."),
 ]
 
 
@@ -187,7 +188,11 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
 def _pictures_in(folder: Path) -> list[Path]:
     from fsrst.image import IMAGE_SUFFIXES
 
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     if not found:
         raise FsrstError(f"no pictures in {folder}; expected {', '.join(IMAGE_SUFFIXES)}")
     return found

@@ -132,7 +132,9 @@ def _read(root: Path) -> Manifest:
     if not path.is_file():
         raise FsrstError(f"no {MANIFEST} in {root}; make one with `fsrst prepare ...`")
     samples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(
+        path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1
+    ):
         try:
             fields = json.loads(line)
             fields["references"] = tuple(fields["references"])

@@ -97,16 +97,20 @@ class OpenVinoBackend:
         """Single frames of a fixed size get a graph compiled for their number of references.
 
         Fixed shapes save shape arithmetic in every frame, but compiling takes 0.1 to 1 s, so
-        batches, single pictures of any size and what comes after ``MAX_FIXED`` kinds share the
-        graph for all shapes.
+        batches and single pictures of any size share the graph for all shapes. Of more than
+        ``MAX_FIXED`` kinds, the one used longest ago is given up.
         """
         shape = lr.shape + state[0].shape
         if shape in self._fixed:
+            self._fixed[shape] = self._fixed.pop(shape)  # the last is the one used last
             return self._fixed[shape]
         self._seen[shape] += 1
         often = self.info["lr_size"] is not None or self._seen[shape] > FRAMES_BEFORE_FIXED
         precision = "bf16" if self.precision == "bf16" else "f32"
-        if len(lr) == 1 and often and len(self._fixed) < MAX_FIXED:
+        if len(lr) == 1 and often:
+            if len(self._fixed) == MAX_FIXED:
+                given_up = next(iter(self._fixed))
+                del self._fixed[given_up], self._seen[given_up]
             model = self._frames(precision)
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})

@@ -9,7 +9,7 @@ Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch n
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +28,10 @@ PRECISIONS = {
 }
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
-MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: about 5 GB at most
-MAX_BATCH = 16  # frames at once: bounds memory, and larger batches are no faster
+MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
+MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5 GB at most
+MAX_BATCH = 16  # frames at once; larger batches are no faster
+MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
 Array = NDArray[np.float32]
 
@@ -57,7 +59,8 @@ class Backend(Protocol):
 class Upscaler:
     """uint8 in, uint8 out; references are encoded once, not for every frame.
 
-    That is done when they are set, or where a model takes any size, at the first frame of a size.
+    That is done when they are set, or where a model takes any size, at the first frame of a size;
+    those of one size are kept. One thread at a time: give each thread an upscaler of its own.
 
     Attributes
     ----------
@@ -90,12 +93,13 @@ class Upscaler:
         self._state: tuple[Array, ...] | None = None
         self._state_size: tuple[int, int] | None = None
 
-    def set_references(self, pictures: Sequence[Pixels]) -> None:
+    def set_references(self, pictures: Iterable[Pixels]) -> None:
         """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
 
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``). They replace those set before.
         """
+        pictures = list(pictures)
         for number, picture in enumerate(pictures, start=1):
             _check_picture(picture, f"reference {number}")
         self._pictures = [picture.copy() for picture in pictures]  # callers reuse their buffers
@@ -139,8 +143,10 @@ class Upscaler:
         results: list[Pixels] = []
         for picture in pictures:
             self._check_lr(picture, pictures[0])
-        for start in range(0, len(pictures), MAX_BATCH):
-            lr = np.stack([to_planes(picture) for picture in pictures[start : start + MAX_BATCH]])
+        area = pictures[0].shape[0] * pictures[0].shape[1] if len(pictures) else 1
+        together = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // area))
+        for start in range(0, len(pictures), together):
+            lr = np.stack([to_planes(picture) for picture in pictures[start : start + together]])
             state = self._state_for(lr.shape[2], lr.shape[3])
             if len(lr) > 1:
                 state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
@@ -168,7 +174,7 @@ class Upscaler:
         return from_planes(sr[0]), np.array(shares[0, : self.references])
 
     def _state_for(self, height: int, width: int) -> tuple[Array, ...]:
-        """The encoded references for inputs of ``height x width`` [px], kept until they change."""
+        """The encoded references for inputs of one size [px], kept until either changes."""
         if self._state is None or self._state_size != (height, width):
             high, wide = self.scale * height, self.scale * width
             if self._pictures:
@@ -189,10 +195,12 @@ class Upscaler:
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
                 " crop it to the head, or let --resize do it"
             )
-        if min(height, width) < MIN_SIDE or height * width > MAX_SIDE**2:
+        large = height * width > MAX_SIDE**2 or max(height, width) > MAX_LONG_SIDE
+        if min(height, width) < MIN_SIDE or large:
             raise FsrstError(
                 f"the input is {width}x{height}; {self.model} enlarges heads from"
-                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}: cut out the head, or reduce it"
+                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}, the longer side up to"
+                f" {MAX_LONG_SIDE}: cut out the head, or reduce it"
             )
         if picture.shape != first.shape:
             raise FsrstError(
@@ -229,8 +237,9 @@ def open_upscaler(
     Parameters
     ----------
     model
-        Name of a shipped model (``shipped_models()``), or a path: an exported ``*.upscale.onnx``, a
-        folder that holds one, or a ``.safetensors`` file (torch backend).
+        Name of a shipped model (``shipped_models()``; it goes before a folder so named), or a path:
+        an exported ``*.upscale.onnx``, a folder that holds one, or a ``.safetensors`` file (torch
+        backend).
     backend
         ``onnxruntime``, ``openvino``, ``torch``, or ``auto``: ONNX Runtime, whose start is the
         fastest and which every installation has; OpenVINO when ``precision`` asks for what only it
@@ -294,6 +303,9 @@ def _choose(backend: str, suffix: str, precision: str | None) -> str:
 
 def _find(model: str | Path, backend: str) -> tuple[Path, str]:
     """(stem of the model's files, suffix of the file that was meant)."""
+    shipped = shipped_models()
+    if str(model) in shipped:  # before a folder of that name, such as this program's own output
+        return WEIGHTS / str(model), GRAPH_SUFFIX
     path = Path(model)
     if path.name.endswith(GRAPH_SUFFIX) or path.suffix == TORCH_SUFFIX:
         if not path.is_file():
@@ -307,17 +319,14 @@ def _find(model: str | Path, backend: str) -> tuple[Path, str]:
             names = ", ".join(file.name for file in found) or "none"
             raise FsrstError(f"folder {path} must hold one *{suffix}, found {names}; name the file")
         return path / found[0].name.removesuffix(suffix), suffix
-    shipped = shipped_models()
-    if str(model) not in shipped:
-        from difflib import get_close_matches
+    from difflib import get_close_matches
 
-        near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise FsrstError(
-            f"unknown model {str(model)!r}: neither a file or folder nor one of"
-            f" {', '.join(shipped) or 'the shipped models (none here)'}{hint}"
-        )
-    return WEIGHTS / str(model), GRAPH_SUFFIX
+    near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise FsrstError(
+        f"unknown model {str(model)!r}: neither a file or folder nor one of"
+        f" {', '.join(shipped) or 'the shipped models (none here)'}{hint}"
+    )
 
 
 def _beside(stem: Path, suffix: str) -> Path:

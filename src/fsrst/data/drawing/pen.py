@@ -38,7 +38,6 @@ CLOTHS: tuple[Colour, ...] = (
     (40, 60, 110), (140, 40, 48), (236, 234, 228), (46, 48, 52), (50, 110, 92), (214, 168, 60),
     (120, 80, 140), (90, 140, 190), (206, 110, 80),
 )  # fmt: skip
-HAIR_STYLES = ("short", "swept", "long", "bob", "curly", "cropped")
 
 
 class Dice:

@@ -41,6 +41,7 @@ from fsrst.data.prepare.video import (
     decoded,
     expected_frames,
     head_of_clip,
+    same_shape,
 )
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
@@ -223,7 +224,7 @@ def _cut(video: Video, out: Path, size: int) -> dict[str, Any]:
     for number, picture in decoded(video.path, lambda n: n in SEARCHED):
         frames = number + 1
         if picture is not None:
-            shape = picture.shape[:2]
+            shape = same_shape(picture, shape, number)
             faces += detect_faces(picture)[:1]
         if number >= FRAMES[-1]:
             break
@@ -236,6 +237,7 @@ def _cut(video: Video, out: Path, size: int) -> dict[str, Any]:
     keep = {*DFD_REFERENCES, *targets}
     for number, picture in decoded(video.path, lambda n: n in keep):
         if picture is not None:
+            same_shape(picture, shape, number)
             head = np.ascontiguousarray(picture[top : top + side, left : left + side])
             write_image(out / video.folder / f"{number:06d}.png", crop_to(head, size, size))
         if number >= targets[-1]:

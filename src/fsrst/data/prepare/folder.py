@@ -67,9 +67,11 @@ def prepare_folder(
         raise FsrstError("--align finds the square by the face; leave --crop out")
     if prefix:
         require_plain_name("--prefix", prefix)
+        _check_prefix(out, split, prefix)
     if out.resolve().is_relative_to(source.resolve()):
         raise FsrstError(f"{out} lies in {source}, whose folders are people; choose another place")
     people = _people(source, prefix)
+    _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
     total = sum(len(pictures) for pictures in people.values())
     done = 0
@@ -98,7 +100,7 @@ def prepare_folder(
             others = shuffled[i + 1 :] + shuffled[:i]
             samples.append(
                 Sample(
-                    id=f"{identity}-{Path(target).stem}",
+                    id=_id(identity, Path(target).stem),
                     identity=identity,
                     split=split,
                     target=target,
@@ -128,6 +130,41 @@ def prepare_folder(
     }
     info = {"name": out.name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
+
+
+def _id(identity: str, stem: str) -> str:
+    return f"{identity}-{stem}"
+
+
+def _check_ids(people: dict[str, dict[str, Path]]) -> None:
+    """Refuse two pictures that would be one sample, and names that no manifest can hold."""
+    taken: dict[str, Path] = {}
+    for identity, pictures in people.items():
+        for inside, picture in pictures.items():
+            try:
+                identity.encode()
+                inside.encode()
+            except UnicodeEncodeError as error:
+                raise FsrstError(f"the name of {picture!r} is not UTF-8; rename it") from error
+            other = taken.setdefault(_id(identity, inside), picture)
+            if other is not picture:
+                raise FsrstError(
+                    f"{other} and {picture} would both be sample {_id(identity, inside)};"
+                    " rename one of them"
+                )
+
+
+def _check_prefix(out: Path, split: str, prefix: str) -> None:
+    """Refuse a prefix by which this source's people could not be told from another's."""
+    if not (out / MANIFEST).is_file():
+        return
+    for made in load_manifest(out).info.get("made_by", {}):
+        other = made.removeprefix(f"{split}:")
+        if made != other != prefix and (other.startswith(prefix) or prefix.startswith(other)):
+            raise FsrstError(
+                f"--prefix {prefix} and {other}, of another source of {out}, begin alike; the"
+                " people of one would replace the other's: choose another prefix"
+            )
 
 
 class UnusablePicture(Exception):

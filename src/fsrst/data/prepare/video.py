@@ -250,7 +250,7 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     for number, picture in decoded(clip.path, lambda n: n == 0 or (search and n in spread)):
         frames = number + 1
         if picture is not None:
-            shape = picture.shape[:2]
+            shape = same_shape(picture, shape, number)
             if search:
                 faces += detect_faces(picture)[:1]
     references, targets = frames_of_rule(
@@ -271,6 +271,7 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     keep = {*references, *targets}
     for number, picture in decoded(clip.path, lambda n: n in keep):
         if picture is not None:
+            same_shape(picture, shape, number)
             head = np.ascontiguousarray(picture[top : top + side, left : left + side])
             cut = crop_to(head, options["size"], options["size"])
             write_image(folder / f"{number:06d}.png", cut)
@@ -287,6 +288,16 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     }
     write_json(folder / "clip.json", record)
     return record
+
+
+def same_shape(picture: Pixels, shape: tuple[int, int], number: int) -> tuple[int, int]:
+    """Height and width, which one square cut out of all frames needs to be those before."""
+    height, width = picture.shape[:2]
+    if shape not in ((0, 0), (height, width)):
+        raise UnusableClip(
+            f"frame {number} has {width}x{height}, those before {shape[1]}x{shape[0]}; cut it there"
+        )
+    return height, width
 
 
 def _finished(folder: Path, clip: Clip, options: dict[str, Any]) -> dict[str, Any] | None:
