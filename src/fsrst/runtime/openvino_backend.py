@@ -58,6 +58,7 @@ class OpenVinoBackend:
         self._explain: Any = None
         self._fixed: dict[tuple[int, ...], Any] = {}  # shapes -> made for them alone
         self._seen: Counter[tuple[int, ...]] = Counter()
+        self._last: tuple[int, ...] = ()
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
@@ -97,20 +98,25 @@ class OpenVinoBackend:
         """Single frames of a fixed size get a graph compiled for their number of references.
 
         Fixed shapes save shape arithmetic in every frame, but compiling takes 0.1 to 1 s, so
-        batches and single pictures of any size share the graph for all shapes. Of more than
-        ``MAX_FIXED`` kinds, the one used longest ago is given up.
+        batches and single pictures of any size share the graph for all shapes. With ``MAX_FIXED``
+        kinds there, a further one must come so often in a row, lest sizes that take turns compile
+        all the time; the one used longest ago is then given up.
         """
         shape = lr.shape + state[0].shape
+        full = len(self._fixed) == MAX_FIXED
+        if full and shape != self._last:
+            self._seen[shape] = 0
+        self._last = shape
         if shape in self._fixed:
             self._fixed[shape] = self._fixed.pop(shape)  # the last is the one used last
             return self._fixed[shape]
         self._seen[shape] += 1
-        often = self.info["lr_size"] is not None or self._seen[shape] > FRAMES_BEFORE_FIXED
+        at_once = self.info["lr_size"] is not None and not full
+        often = at_once or self._seen[shape] > FRAMES_BEFORE_FIXED
         precision = "bf16" if self.precision == "bf16" else "f32"
         if len(lr) == 1 and often:
-            if len(self._fixed) == MAX_FIXED:
-                given_up = next(iter(self._fixed))
-                del self._fixed[given_up], self._seen[given_up]
+            if full:
+                del self._fixed[next(iter(self._fixed))]
             model = self._frames(precision)
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})
