@@ -141,16 +141,15 @@ def _check_ids(people: dict[str, dict[str, Path]]) -> None:
     taken: dict[str, Path] = {}
     for identity, pictures in people.items():
         for inside, picture in pictures.items():
+            sample_id = _id(identity, inside)
             try:
-                identity.encode()
-                inside.encode()
+                sample_id.encode()
             except UnicodeEncodeError as error:
                 raise FsrstError(f"the name of {picture!r} is not UTF-8; rename it") from error
-            other = taken.setdefault(_id(identity, inside), picture)
+            other = taken.setdefault(sample_id, picture)
             if other is not picture:
                 raise FsrstError(
-                    f"{other} and {picture} would both be sample {_id(identity, inside)};"
-                    " rename one of them"
+                    f"{other} and {picture} would both be sample {sample_id}; rename one of them"
                 )
 
 
@@ -158,9 +157,11 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
     """Refuse a prefix by which this source's people could not be told from another's."""
     if not (out / MANIFEST).is_file():
         return
-    for made in load_manifest(out).info.get("made_by", {}):
-        other = made.removeprefix(f"{split}:")
-        if made != other != prefix and (other.startswith(prefix) or prefix.startswith(other)):
+    of_split = f"{split}:"
+    made_by = load_manifest(out).info.get("made_by", {})
+    prefixes = {key.removeprefix(of_split) for key in made_by if key.startswith(of_split)}
+    for other in sorted(prefixes - {prefix}):
+        if other.startswith(prefix) or prefix.startswith(other):
             raise FsrstError(
                 f"--prefix {prefix} and {other}, of another source of {out}, begin alike; the"
                 " people of one would replace the other's: choose another prefix"
