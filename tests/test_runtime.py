@@ -351,6 +351,19 @@ def test_missing_and_damaged_files(bold_model: Path, tmp_path: Path) -> None:
         open_upscaler(alone, "onnxruntime").set_references([])
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_an_encoder_of_other_weights_is_refused(tmp_path: Path, backend: str) -> None:
+    if not installed(backend):
+        pytest.skip(f"{backend} is not installed")
+    for name, graph in (("fsrst-small-call", "upscale"), ("fsrst-small-photo", "encode")):
+        whole = (upscaler_module.WEIGHTS / f"{name}.{graph}.onnx").read_bytes()
+        (tmp_path / f"mixed.{graph}.onnx").write_bytes(whole)
+    upscaler = open_upscaler(tmp_path / "mixed.upscale.onnx", backend)
+    for _ in range(2):  # the second time too
+        with pytest.raises(FsrstError, match=r"mixed\.encode\.onnx is of weights"):
+            upscaler.set_references(pictures(1, 128, 128))
+
+
 def test_a_model_of_something_else_is_refused(tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     make, info = onnx.helper, onnx.helper.make_tensor_value_info

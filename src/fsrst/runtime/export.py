@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
 from fsrst.files import written_whole
+from fsrst.runtime.header import METADATA_KEY
 
 if TYPE_CHECKING:
     import onnx
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 OPSET = 18
 SKIP_NAME = "bicubic"  # names of the nodes that replace a cubic Resize start so
-METADATA_KEY = "fsrst"
 TOLERANCE = 0.5 / 255  # torch against onnxruntime, before rounding to 8 bits
 ANY_SIZE_EXAMPLE = (24, 20)  # traced size [px] of networks that take any
 

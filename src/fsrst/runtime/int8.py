@@ -20,7 +20,8 @@ import numpy as np
 from fsrst.errors import FsrstError
 from fsrst.files import written_whole
 from fsrst.image import Pixels, crop_to, to_planes
-from fsrst.runtime.export import METADATA_KEY, SKIP_NAME
+from fsrst.runtime.export import SKIP_NAME
+from fsrst.runtime.header import METADATA_KEY
 from fsrst.runtime.onnx_backend import OnnxBackend
 
 CalibrationSample = tuple[Pixels, Sequence[Pixels]]  # input (h, w, 3), references of any size

@@ -1,6 +1,5 @@
 """The default backend: ONNX Runtime on the CPU, float32. Never imports torch."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
+from fsrst.runtime.header import METADATA_KEY, check_pair, parsed
 
 Array = NDArray[np.float32]
 
@@ -26,19 +26,15 @@ class OnnxBackend:
         self._stem = stem
         self._threads = threads
         self._encode: Any = None  # opened when references come: a call without any needs it once
-        self._upscale = self._open("upscale")
-        metadata = self._upscale.get_modelmeta().custom_metadata_map
-        if "fsrst" not in metadata:
-            raise FsrstError(
-                f"{stem}.upscale.onnx was not written by `fsrst export`: it has no 'fsrst' metadata"
-            )
-        self.info: dict[str, Any] = json.loads(metadata["fsrst"])
+        self._upscale, self.info = self._open("upscale")
         self._inputs = [value.name for value in self._upscale.get_inputs()]
 
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         if self._encode is None:
-            self._encode = self._open("encode")
+            encode, header = self._open("encode")
+            check_pair(self.info, header, self._path("encode"))
+            self._encode = encode
         return tuple(self._encode.run(None, {"refs": refs, "present": present}))
 
     def upscale(self, lr: Array, *state: Array) -> Array:
@@ -54,11 +50,14 @@ class OnnxBackend:
     def _feeds(self, lr: Array, state: tuple[Array, ...]) -> dict[str, Array]:
         return dict(zip(self._inputs, (lr, *state), strict=True))
 
-    def _open(self, graph: str) -> Any:
+    def _path(self, graph: str) -> Path:
+        return self._stem.parent / f"{self._stem.name}.{graph}.onnx"
+
+    def _open(self, graph: str) -> tuple[Any, dict[str, Any]]:
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when it is imported
         import onnxruntime
 
-        path = self._stem.parent / f"{self._stem.name}.{graph}.onnx"
+        path = self._path(graph)
         if not path.is_file():
             raise FsrstError(f"no model file {path}; write it with `fsrst export`")
         options = onnxruntime.SessionOptions()
@@ -66,7 +65,7 @@ class OnnxBackend:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
         try:
-            return onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except (
@@ -74,3 +73,5 @@ class OnnxBackend:
         ) as error:  # onnxruntime raises its own kinds, all for unreadable files here
             reason = " ".join(str(error).split())[:200]
             raise FsrstError(f"{path} is damaged or not an ONNX model: {reason}") from error
+        metadata = session.get_modelmeta().custom_metadata_map
+        return session, parsed(metadata.get(METADATA_KEY), path)

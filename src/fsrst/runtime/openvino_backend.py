@@ -4,7 +4,6 @@ Reads the same ONNX files as the default backend; int8 reads ``stem.int8.xml`` f
 References are encoded in float32 whatever the precision: that is done once per call.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
+from fsrst.runtime.header import METADATA_KEY, check_pair, parsed
 
 Array = NDArray[np.float32]
 
-METADATA_KEY = "fsrst"
 MAX_FIXED = 8  # graphs compiled for one size and number of references, 10 to 20 MB each
 FRAMES_BEFORE_FIXED = 8  # of a size, until a model that takes any gets a graph for that size alone
 
@@ -49,7 +48,7 @@ class OpenVinoBackend:
         self._stem = stem
         self._graph = "int8.xml" if precision == "int8" else "upscale.onnx"
         self._model = self._read(self._graph)
-        self.info = self._metadata()
+        self.info = self._header(self._model, self._graph)
         if precision == "bf16" and not self._has_bfloat16():
             precision = "f32"
         self.precision = precision
@@ -63,7 +62,10 @@ class OpenVinoBackend:
     def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         if self._encode is None:
-            self._encode = self._compile(self._read("encode.onnx"), "encode.onnx", "f32")
+            model = self._read("encode.onnx")
+            header = self._header(model, "encode.onnx")
+            check_pair(self.info, header, self._path("encode.onnx"))
+            self._encode = self._compile(model, "encode.onnx", "f32")
         results = self._encode.infer([refs, present])
         return tuple(np.array(results[i]) for i in range(len(results)))
 
@@ -147,8 +149,11 @@ class OpenVinoBackend:
             frames.add_outputs(places)
         return frames
 
+    def _path(self, graph: str) -> Path:
+        return self._stem.parent / f"{self._stem.name}.{graph}"
+
     def _read(self, graph: str) -> Any:
-        path = self._stem.parent / f"{self._stem.name}.{graph}"
+        path = self._path(graph)
         if not path.is_file():
             if graph == "int8.xml":
                 raise FsrstError(
@@ -175,17 +180,11 @@ class OpenVinoBackend:
                 f"OpenVINO cannot compile {self._stem.name}.{graph}: {_one_line(error)}"
             ) from error
 
-    def _metadata(self) -> dict[str, Any]:
+    def _header(self, model: Any, graph: str) -> dict[str, Any]:
         # the ONNX reader files metadata_props under "framework"; the IR keeps the key as it was set
-        for place in (["framework", METADATA_KEY], [METADATA_KEY]):
-            if self._model.has_rt_info(place):
-                text = self._model.get_rt_info(place).astype(str)
-                info: dict[str, Any] = json.loads(text)
-                return info
-        raise FsrstError(
-            f"{self._stem}.{self._graph} was not written by `fsrst export`: it has no"
-            f" {METADATA_KEY!r} metadata"
-        )
+        places = (["framework", METADATA_KEY], [METADATA_KEY])
+        texts = [model.get_rt_info(p).astype(str) for p in places if model.has_rt_info(p)]
+        return parsed(texts[0] if texts else None, self._path(graph))
 
     def _has_bfloat16(self) -> bool:
         return "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
