@@ -1,4 +1,4 @@
-"""What references are worth: scores against their number, and flicker along a clip.
+"""What references are worth: scores against their number and in another light, and flicker.
 
     fsrst prepare video SOURCE data/call-seq --split val \\
         --targets 16 --target-step 1 --extra-references 5
@@ -32,6 +32,13 @@ from measure import origin
 
 ROOT = Path(__file__).parents[1]
 COUNTS = (0, 1, 2, 3, 5, 8)
+LIGHTS = {  # what three references are multiplied with, in red, green and blue
+    "95 %": (0.95, 0.95, 0.95),
+    "90 %": (0.9, 0.9, 0.9),
+    "80 %": (0.8, 0.8, 0.8),
+    "60 %": (0.6, 0.6, 0.6),
+    "warmer": (1.1, 1.0, 0.9),
+}
 THREADS = 1
 
 
@@ -97,14 +104,22 @@ def run_model(name: str, manifest: Manifest, clips: dict[str, list[Sample]]) -> 
                 upscaler.set_references(right[:count])
                 results = upscaler.upscale_batch([degrade(t, upscaler.scale) for t in truths])
                 pictures.setdefault(count, {})[clip] = (results, truths)
-        upscaler.set_references(wrong[:3])
-        results = upscaler.upscale_batch([degrade(t, upscaler.scale) for t in truths])
-        pictures.setdefault("wrong", {})[clip] = (results, truths)
+        others = {light: relit(right[:3], gains) for light, gains in LIGHTS.items()}
+        for kind, references in {**others, "wrong": wrong[:3]}.items():
+            upscaler.set_references(references)
+            results = upscaler.upscale_batch([degrade(t, upscaler.scale) for t in truths])
+            pictures.setdefault(kind, {})[clip] = (results, truths)
     complete = [count for count in COUNTS if len(pictures.get(count, {})) == len(clips)]
     for count in complete:
         found["right"][str(count)] = summary(list(pictures[count].values()))
+    found["light"] = {light: summary(list(pictures[light].values())) for light in LIGHTS}
     found["wrong"] = summary(list(pictures["wrong"].values()))
     return found
+
+
+def relit(references: list[Pixels], gains: tuple[float, ...]) -> list[Pixels]:
+    """References as another exposure or white balance shows them."""
+    return [(r * np.array(gains)).round().clip(0, 255).astype(np.uint8) for r in references]
 
 
 def summary(runs: list[tuple[list[Pixels], list[Pixels]]]) -> dict[str, float]:

@@ -275,7 +275,8 @@ CONTINUED = (
     " part was trained before the drift existed: its config now trains with it. When the coarse"
     " pose is used is no weight but a rule of the run-time; it was made stricter after the val"
     " scores of an ablation had been seen, and one comparison on call val had a part in it"
-    " (docs/log.md). The third part shows photographs twice as often, because of the identity"
+    " (docs/log.md). That the light of references is matched is such a rule too, chosen on training"
+    " people. The third part shows photographs twice as often, because of the identity"
     " distance on the photographs' val split; its recipe and length were written down before it"
     " was trained, and nothing else was tried on that split"
 )

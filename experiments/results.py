@@ -261,6 +261,18 @@ def reference_table(measured: dict[str, Any]) -> str:
     for name, found in measured["models"].items():
         cells = [f"{found['right'][n]['psnr_mean']:.2f}" for n in counts]
         lines.append(f"| {name} | {' | '.join(cells)} | {found['wrong']['psnr_mean']:.2f} |")
+    lights = [*next(iter(measured["models"].values()))["light"]]
+    lines += [
+        "",
+        "The light of three references changed (exposure; warmer: red 110 %, blue 90 %):",
+        "",
+        f"| PSNR [dB] | as they are | {' | '.join(lights)} |",
+        "|" + " --- |" * (len(lights) + 2),
+    ]
+    for name, found in measured["models"].items():
+        shown = [found["right"]["3"], *(found["light"][light] for light in lights)]
+        cells = [f"{found['psnr_mean']:.2f}" for found in shown]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     lines += [
         "",
         "Flicker: mean absolute change of the error from frame to frame [grey levels].",

@@ -16,7 +16,7 @@ from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, warp
 from fsrst.models.correspondence import block_values, drift, search, shift_table
-from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, TOGETHER
+from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, TOGETHER, light
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
 
@@ -195,9 +195,11 @@ def test_a_pose_that_does_not_help_is_not_used() -> None:
         model.alignment.fc2.bias.fill_(1.0)  # always a large change
     lr, _ = inputs(b=1, h=32, w=32)
     thumbnails = lr[:, None]
-    theta, moved = model.pose(lr, thumbnails)
+    theta, moved, gain, offset = model.pose(lr, thumbnails)
     assert torch.equal(theta.flatten(), torch.tensor(IDENTITY))
     assert moved.abs().max() < 0.05
+    assert (gain == 1).all()
+    assert (offset == 0).all()
 
 
 def test_a_pose_that_helps_beyond_the_drift_is_used() -> None:
@@ -213,8 +215,39 @@ def test_a_pose_that_helps_beyond_the_drift_is_used() -> None:
     back = torch.tensor(IDENTITY).view(1, 2, 3).clone()
     back[0, 0, 2] = -0.3
     thumbnails = warp(lr, back)[:, None]
-    theta, _ = model.pose(lr, thumbnails)
+    theta = model.pose(lr, thumbnails)[0]
     assert theta[0, 0, 2] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("gains", [(0.6, 0.6, 0.6), (0.8, 1.0, 0.9), (0.95, 0.95, 0.95)], ids=str)
+def test_references_in_another_light_serve_as_well(gains: tuple[float, float, float]) -> None:
+    """The light is found, and a reference darkened or tinted gives nearly what it gave before."""
+    torch.manual_seed(0)
+    model = FSRST2(**SMALL).eval()
+    face = draw_face(5, 0, 128)
+    lr, truth = planes(degrade(face, 4)), planes(face)
+    ref = planes(np.roll(face, (2, -3), axis=(0, 1)))[None]
+    changed = ref * torch.tensor(gains).view(3, 1, 1)
+    gain, offset = model.pose(lr, model.encode(changed)[3])[2:]
+    assert gain.flatten().tolist() == pytest.approx([1 / g for g in gains], rel=0.03)
+    assert offset.abs().max() < 0.02
+
+    def error(*references: Tensor) -> float:
+        refs = torch.cat([*references, torch.zeros(1, 0, 3, 128, 128)], dim=1)
+        return float((model(lr, refs) - truth)[:, :, 8:-8, 8:-8].square().mean())
+
+    with torch.no_grad():
+        as_it_was, alone = error(ref), error()
+        assert as_it_was < 0.3 * alone
+        assert error(changed) < 0.4 * alone
+
+
+def test_a_picture_of_something_else_keeps_its_light() -> None:
+    generator = torch.Generator().manual_seed(3)
+    picture, other = torch.rand(2, 4, 3, 32, 32, generator=generator)
+    gain, offset = light(picture, other)
+    assert (gain == 1).all()
+    assert (offset == 0).all()
 
 
 @pytest.mark.parametrize(

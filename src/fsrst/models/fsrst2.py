@@ -1,7 +1,8 @@
 """FSRST2: every pixel's detail is looked up in the references, judged, and only then used.
 
     R_i -> detail_i = R_i - up(down(R_i)), blurred_i (what an input would show of R_i)       once
-    L, blurred_i -> theta_i (coarse pose), drift_i -> shift of every input pixel (best in a window)
+    L, blurred_i -> theta_i (coarse pose), light_i, drift_i
+    L in light_i, blurred_i -> shift of every input pixel (best in a window)
     detail_i there, at 2x -> features_i and scores -> shares of R_1..R_n and of "none of them"
     detail_i moved there, after a small flow -> times shares = shared detail
     L, shared features, shared detail -> trunk at 1x, head at s/2 -> + bicubic(L) + detail -> S
@@ -45,7 +46,8 @@ JUDGED = 2  # places each way of an input pixel at which detail is judged before
 CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them this much larger
 FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
 TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
-BETTER = 0.9  # theta is used where it brings the misfit below this part of the identity's
+BETTER = 0.9  # theta and light are changed where that brings the misfit below this part of it
+GAIN_LIMIT = 2.5  # of the change of light, each way
 TOGETHER = 8  # pairs of pictures that are searched together in training
 ABSENT = -1e4  # score of an empty place
 
@@ -170,16 +172,17 @@ class FSRST2(ReferenceSR):
             used = lr.new_zeros(b, 3 * self.scale**2, h, w)
         else:
             colours = luma(lr) if self.grey else lr
-            theta, moved = self.pose(colours, thumbnails)
-            shift, fit = self.correspond(colours, blurred.flatten(0, 1), theta, moved)
-            judged = self.move(sketch.flatten(0, 1), shift, theta, JUDGED)  # (B*N, 12, h, w)
+            theta, moved, gain, offset = self.pose(colours, thumbnails)
+            lit = (each(colours, n) - offset) / gain  # the input in the light of each reference
+            shift, fit = self.correspond(lit, blurred.flatten(0, 1), theta, moved, gain)
+            judged = self.move(sketch.flatten(0, 1), shift, theta, gain, JUDGED)  # (B*N, 12, h, w)
             seen = self.compare_refs(torch.cat((judged * CONTRAST, fit), dim=1))
             # (B*N, channels, h, w)
             features = self.extractor_refs(seen + each(self.compare_lr(features_lr), n))
             if self.flow is not None:
                 flow = torch.tanh(self.flow(torch.relu(features)).float()) * FLOW_LIMIT
                 shift = shift + flow
-            fetched = self.move(detail.flatten(0, 1), shift, theta, self.scale)
+            fetched = self.move(detail.flatten(0, 1), shift, theta, gain, self.scale)
             shares, fused = self.share(features_lr, features, fit[:, 3:4], present)
             fetched = fetched.view(b, n, 3, self.scale**2, h, w)
             used = (shares[:, :, None] * fetched).sum(dim=1).flatten(1, 2)
@@ -192,29 +195,35 @@ class FSRST2(ReferenceSR):
         return sr, F.pixel_shuffle(shares, self.scale)[:, :, 0]
 
     @torch.no_grad()  # the coarse transformer has a loss of its own
-    def pose(self, lr: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor]:
-        """theta (B*N, 2, 3) of every reference, and what moves beyond it, (B*N, 2, 16, 16).
+    def pose(self, lr: Tensor, thumbnails: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """theta (B*N, 2, 3) of every reference; what moves beyond it, (B*N, 2, 16, 16); and by
+        which gain and offset, (B*N, 3, 1, 1) each, its colours become the input's.
 
         The coarse transformer's theta where, drift and all, it explains the input better than the
-        identity does; else the identity.
+        identity does; else the identity. The light is compared twice: as the pictures are, so that
+        what shows the same can be found, and where that lies.
         """
         b, n = thumbnails.shape[:2]
         seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
         with full_precision(lr):
-            identity = lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
-            if self.alignment is None:
-                return identity, self.beyond(identity, seen, thumbs)
-            theta = self.alignment(seen, thumbs)
-            seen, thumbs = seen.repeat(2, 1, 1, 1), thumbs.repeat(2, 1, 1, 1)  # both ways at once
-            ways = torch.cat((identity, theta))
-            moved = self.beyond(ways, seen, thumbs)
-            wrong = lay(thumbs, ways, moved) - F.avg_pool2d(seen, COARSE)
-            misfit = squares(wrong).mean(dim=(1, 2, 3)).view(2, b * n, 1, 1, 1)
-            better = (misfit[1] < BETTER * misfit[0]).to(theta.dtype)  # (B*N, 1, 1, 1)
-            moved = moved.view(2, b * n, *moved.shape[1:])
-            moved = better * moved[1] + (1 - better) * moved[0]
-            better = better[:, 0]
-            return better * theta + (1 - better) * identity, moved
+            gain, offset = light(thumbs, seen)
+            thumbs = thumbs * gain + offset
+            ways = lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
+            if self.alignment is not None:
+                ways = torch.cat((ways, self.alignment(seen, thumbs)))
+            count = ways.shape[0] // thumbs.shape[0]
+            thumbs, again = thumbs.repeat(count, 1, 1, 1), seen.repeat(count, 1, 1, 1)
+            moved = self.beyond(ways, again, thumbs)
+            laid = lay(thumbs, ways, moved)
+            blocks = F.avg_pool2d(seen, COARSE)
+            theta = ways[: b * n]
+            if count > 1:
+                wrong = laid.view(count, b * n, *laid.shape[1:]) - blocks
+                misfit = squares(wrong).mean(dim=(2, 3, 4))
+                better = misfit[1] < BETTER * misfit[0]
+                theta, moved, laid = (chosen(better, way) for way in (ways, moved, laid))
+            more, further = light(laid, blocks)
+            return theta, moved, gain * more, offset * more + further
 
     def beyond(self, theta: Tensor, seen: Tensor, thumbs: Tensor) -> Tensor:
         """The drift, where there is a search that begins from it; else zeros."""
@@ -222,38 +231,41 @@ class FSRST2(ReferenceSR):
             return drift(seen, thumbs, theta)
         return torch.zeros_like(thumbs[:, :2, ::COARSE, ::COARSE])
 
-    def move(self, detail: Tensor, shift: Tensor, theta: Tensor, points: int) -> Tensor:
-        """Detail (M, 3, ., .) brought to the input by shifts (M, 2, h, w) [output px], at
-        ``points`` places each way of every input pixel: (M, 3 * points**2, h, w)."""
+    def move(
+        self, detail: Tensor, shift: Tensor, theta: Tensor, gain: Tensor, points: int
+    ) -> Tensor:
+        """Detail (M, 3, ., .) brought to the input by shifts (M, 2, h, w) [output px] and to its
+        light, at ``points`` places each way of every input pixel: (M, 3 * points**2, h, w)."""
         s, (h, w) = self.scale, shift.shape[-2:]
         centres = tuple(centre * s / points for centre in pixel_centres(points))
         with full_precision(shift):
             place = positions(interpolated(shift, points), theta, (s * h, s * w), s, centres)
-            return by_phase(sample(detail, place), points).view(-1, 3 * points**2, h, w)
+            found = by_phase(sample(detail, place), points) * gain[:, :, None]
+            return found.view(-1, 3 * points**2, h, w)
 
     @torch.no_grad()
     def correspond(
-        self, lr: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor
+        self, lit: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor, gain: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Where each reference shows what an input pixel shows.
 
-        ``lr`` (B, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
+        ``lit`` (B*N, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
         (B*N, 2, 16, 16) -> shifts (B*N, 2, h, w) [output px] and how well they fit
-        (B*N, 6, h, w): colour misfit, its mean square in a window (root), roughness of the shifts.
+        (B*N, 6, h, w): colour misfit in the input's light, its mean square in a window (root),
+        roughness of the shifts.
         """
-        s, (h, w) = self.scale, lr.shape[-2:]
-        each_lr = each(lr, theta.shape[0] // lr.shape[0])
-        with full_precision(lr):  # positions need more than 8 bits
-            pairs = (each_lr, blurred, theta, moved)
+        s, (h, w) = self.scale, lit.shape[-2:]
+        with full_precision(lit):  # positions need more than 8 bits
+            pairs = (lit, blurred, theta, moved)
             if not self.reach:
-                shift = each_lr.new_zeros(each_lr.shape[0], 2, h, w)
+                shift = lit.new_zeros(lit.shape[0], 2, h, w)
             elif self.training:  # a few at a time: their costs stay in the processor's cache
                 parts = zip(*(torch.split(t, TOGETHER) for t in pairs), strict=True)
                 shift = torch.cat([search(a, r, t, d, s, self.reach) for a, r, t, d in parts])
             else:
                 shift = search(*pairs, s, self.reach)  # (B*N, 2, h, w) [output px]
             place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
-            misfit = (each_lr - sample(blurred, block_index(place, blurred, s))) * CONTRAST
+            misfit = (lit - sample(blurred, block_index(place, blurred, s))) * (gain * CONTRAST)
             cost = window(squares(misfit).sum(dim=1, keepdim=True)).sqrt()
             rough = (shift - window(shift)).abs() / s
         return shift, torch.cat((misfit, cost, rough), dim=1)
@@ -358,6 +370,27 @@ def lay(thumbnails: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
     input's (eq. 3), seen at the centres of every 2x2 pixels: (M, 3, 16, 16)."""
     shift = moved[:, :, None, None]
     return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), COARSE, (1.0,)))
+
+
+def light(picture: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Gain and offset (M, 3, 1, 1) that give ``picture`` (M, 3, t, t) the means and deviations of
+    ``other``'s colours, where that makes them clearly more alike; else 1 and 0."""
+    mean, other_mean = (p.mean(dim=(2, 3), keepdim=True) for p in (picture, other))
+    deviation = squares(picture - mean).mean(dim=(2, 3), keepdim=True).sqrt()
+    other_deviation = squares(other - other_mean).mean(dim=(2, 3), keepdim=True).sqrt()
+    gain = (other_deviation / (deviation + 1e-3)).clamp(1 / GAIN_LIMIT, GAIN_LIMIT)
+    offset = other_mean - gain * mean
+    before = squares(picture - other).mean(dim=(1, 2, 3), keepdim=True)
+    after = squares(picture * gain + offset - other).mean(dim=(1, 2, 3), keepdim=True)
+    better = (after < BETTER * before).to(gain.dtype)
+    return better * gain + (1 - better), better * offset
+
+
+def chosen(second: Tensor, ways: Tensor) -> Tensor:
+    """Of two ways (2 * M, ...) the second where ``second`` (M,) says so, else the first."""
+    pair = ways.view(2, -1, *ways.shape[1:])
+    take = second.to(ways.dtype).view(-1, *[1] * (ways.dim() - 1))
+    return take * pair[1] + (1 - take) * pair[0]
 
 
 def thumbnail(picture: Tensor) -> Tensor:
