@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from budget import FAILURE, LENGTHS, Diverged, Length, plan, shown, sized, spent, trained
 from curves import Curve, beside, chart, column, save, smoothed, table
-from protocol import command_line, finished
+from protocol import command_line, finished, require_length
 
 from fsrst.data.augmentation import draw_affine, move
 from fsrst.data.manifest import MANIFEST, Manifest, load_manifest, write_manifest
@@ -94,6 +94,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.data and arguments.results):
         parser.error("--data and --results are needed (or --smoke)")
+    require_length(arguments.minutes, arguments.samples)
     return arguments
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from geometry import corner_error, draw_maps, draw_small_maps, image_error, inverse, numbers_error
+from protocol import require_length
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -178,7 +179,8 @@ def fit(
     Raises
     ------
     FsrstError
-        If ``out`` was begun with something else asked, or the loss is not finite.
+        If the minutes are not above 0, ``out`` was begun with something else asked, or the loss is
+        not finite.
     """
     torch.manual_seed(asked["seed"])
     net = copy.deepcopy(start) if start is not None else AlignmentNet()
@@ -254,6 +256,7 @@ def crossed(before: int, done: int, samples: int, times: int) -> bool:
 
 def planned(out: Path, net: AlignmentNet, loss_of: Loss, asked: dict[str, Any]) -> dict[str, Any]:
     """How many samples fit into the minutes: measured once, then read from ``out``."""
+    require_length(asked["minutes"])
     path = out / "run.json"
     if path.is_file():
         plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

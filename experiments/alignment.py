@@ -37,10 +37,11 @@ from geometry import (
     least_squares,
     numbers_error,
 )
-from protocol import command_line, drawn, finished
+from protocol import command_line, drawn, finished, require_length
 from torch import Tensor
 
 from fsrst.data.manifest import load_manifest
+from fsrst.errors import FsrstError
 from fsrst.evaluate.score import clustered_standard_error
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.files import write_json, write_text
@@ -82,6 +83,10 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.data and arguments.results):
         parser.error("--data and --results are needed (or --smoke)")
+    for minutes in (arguments.minutes, arguments.minutes_b):
+        require_length(minutes)
+    if arguments.seed < 0:
+        raise FsrstError(f"--seed {arguments.seed}: expected 0 or more")
     return arguments
 
 

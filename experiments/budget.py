@@ -133,10 +133,12 @@ def trained(options: TrainOptions, **how: Any) -> None:
 def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) -> dict[str, Any]:
     """How many samples the run has: asked for, or measured once, then read from ``out``."""
     options = sized(settings, out, 1_000_000, length.config)
+    trained_on = [load_manifest(root) for root in settings["data"]]
     wanted = {
         "minutes": length.minutes,
         "samples": length.samples,
-        "data_hash": [content_of(load_manifest(root)) for root in settings["data"]],
+        "data_hash": [content_of(manifest) for manifest in trained_on],
+        "pictures": [manifest.pictures(options.split) for manifest in trained_on],
         "smoke": smoke,
         **options.model_dump(mode="json", exclude=set(LENGTHS)),
     }
@@ -156,7 +158,8 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
     if length.minutes is None:
         samples = max(1, round((length.samples or 0) / batch)) * batch
     else:
-        known = known_rates(out.parent) if length.config == CONFIG else {}
+        usual = length.config.resolve() == CONFIG.resolve()
+        known = known_rates(out.parent, settings["threads"]) if usual else {}
         rate = known.get(rate_key(settings))
         if rate is None:
             print(f"{out.name}: measuring its rate", flush=True)
@@ -177,13 +180,15 @@ def rate_key(settings: dict[str, Any]) -> str:
     return f"{settings['model']}-n{settings['n_references']}"
 
 
-def known_rates(runs: Path) -> dict[str, float]:
-    """What ``rates.py`` wrote beside the runs; nothing if it was not asked."""
+def known_rates(runs: Path, threads: int) -> dict[str, float]:
+    """What ``rates.py`` measured with so many threads and wrote beside the runs, if it did."""
     path = runs / RATES
     if not path.is_file():
         return {}
-    rates: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))["samples_per_s"]
-    return rates
+    found = json.loads(path.read_text(encoding="utf-8"))
+    rates: dict[str, float] = found["samples_per_s"]
+    measured_with = found.get("origin", {}).get("threads", 1)  # not said: one
+    return rates if measured_with == threads else {}
 
 
 def sized(

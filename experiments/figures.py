@@ -26,7 +26,13 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, by_identity, load_manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.errors import FsrstError
-from fsrst.evaluate.predict import predict, prediction_path, read_record, references_of
+from fsrst.evaluate.predict import (
+    predict,
+    prediction_path,
+    read_record,
+    references_of,
+    same_data,
+)
 from fsrst.evaluate.score import BICUBIC, bicubic, data_of, read_scores, score
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.files import written_whole
@@ -104,7 +110,7 @@ def figure(folders: dict[str, Path], manifest: Manifest | None = None, *, people
     records = {title: read_record(folder) for title, folder in folders.items()}
     first = next(iter(records.values()))
     for title, record in records.items():
-        if (record["data"], record["scale"]) != (first["data"], first["scale"]):
+        if not same_data(record["data"], first["data"]) or record["scale"] != first["scale"]:
             raise FsrstError(
                 f"{folders[title]} is of {record['data']['name']} at {record['scale']}x, the first"
                 f" of {first['data']['name']} at {first['scale']}x; one sheet shows one of them"

@@ -156,6 +156,7 @@ def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[
     if done.is_file() and done.stat().st_mtime_ns >= newest(test, test.scored):
         summary = json.loads(done.read_text(encoding="utf-8"))
         same = summary["weights_hash"] == header["weights_hash"]
+        same &= summary["data"].get("pictures") in (None, test.pictures(test.scored))
         scored = not study.identity or "identity_distance" in summary["definitions"]
         if same and scored and summary["data"]["hash"] == test.hash:
             return out, summary
@@ -274,14 +275,13 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
     Raises
     ------
     FsrstError
-        If ``--results`` is missing or ``--minutes`` is not above 0.
+        If ``--results`` is missing, there is nothing to train, or a seed is none.
     """
     if arguments.results is None:
         raise FsrstError("say where the results go: --results DIR")
-    if arguments.minutes <= 0:
-        raise FsrstError(f"--minutes {arguments.minutes:g}: expected more than 0")
-    if arguments.samples is not None and arguments.samples < 1:
-        raise FsrstError(f"--samples {arguments.samples}: expected 1 or more")
+    require_length(arguments.minutes, arguments.samples)
+    if min(arguments.seeds) < 0:
+        raise FsrstError(f"--seeds {min(arguments.seeds)}: expected 0 or more")
     if not arguments.config.is_file():
         raise FsrstError(f"--config {arguments.config}: no such file; there is {CONFIG.name}")
     minutes = arguments.minutes if arguments.samples is None else None
@@ -297,6 +297,20 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
         smoke=arguments.smoke,
         command=command,
     )
+
+
+def require_length(minutes: float | None, samples: int | None = None) -> None:
+    """Refuse ``--minutes`` or ``--samples`` in which nothing can be trained; None: not asked for.
+
+    Raises
+    ------
+    FsrstError
+        If one of them is not above 0.
+    """
+    if minutes is not None and not minutes > 0:  # nan too
+        raise FsrstError(f"--minutes {minutes:g}: expected more than 0")
+    if samples is not None and samples < 1:
+        raise FsrstError(f"--samples {samples}: expected 1 or more")
 
 
 @contextmanager

@@ -2,18 +2,23 @@
 
     fsrst prepare video SOURCE data/call-seq --split val \\
         --targets 16 --target-step 1 --extra-references 5
-    python experiments/references.py fsrst2 fsrst2-small fsrst-call --data data/call-seq
+    python experiments/references.py fsrst2 fsrst2-small fsrst-call --data data/call-seq \\
+        --output benchmarks/results/references.json
 
 Samples of one clip must be neighbouring frames. Flicker: mean absolute change of the error
 (result - truth) from one frame to the next [grey levels], so a film's own motion does not count.
+
+A reference that was taken later lies nearer to the targets, and is worth more: so one and two are
+the mean over every choice of the protocol's three. Where a clip lists eight, so many are also drawn
+from these, the same draws for every model; only there do five and eight compare with one.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from protocol import finished
 
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest, wrong_person
+from fsrst.errors import FsrstError
 from fsrst.evaluate.metrics import psnr
 from fsrst.files import write_text
 from fsrst.image import Pixels, read_image, resize_bicubic
@@ -30,8 +36,8 @@ from fsrst.runtime.upscaler import open_upscaler
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measure import origin
 
-ROOT = Path(__file__).parents[1]
-COUNTS = (0, 1, 2, 3, 5, 8)
+NUMBER = 3  # of references, and of those that the protocol names
+MANY, DRAWN, DRAWS, SEED = 8, (1, 2, 3, 5), 4, 13  # of many: so many, each drawn so often
 LIGHTS = {  # what three references are multiplied with, in red, green and blue
     "95 %": (0.95, 0.95, 0.95),
     "90 %": (0.9, 0.9, 0.9),
@@ -41,16 +47,19 @@ LIGHTS = {  # what three references are multiplied with, in red, green and blue
 }
 THREADS = 1
 
+Run = tuple[list[Pixels], list[Pixels]]  # results and truths of a clip
+
 
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="shipped models, or exported files")
     parser.add_argument("--data", type=Path, required=True, help="prepared set of whole clips")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks/results/references.json")
+    parser.add_argument("--output", type=Path, required=True, help="JSON to write")
     arguments = parser.parse_args(argv)
     manifest = load_manifest(arguments.data)
     clips = by_clip(manifest.split(arguments.split))
+    neighbours(clips)
     result: dict[str, Any] = {
         **origin(THREADS, smoke=False),
         "data": f"{manifest.name} {arguments.split}",
@@ -73,8 +82,23 @@ def by_clip(samples: list[Sample]) -> dict[str, list[Sample]]:
     for sample in samples:
         clips.setdefault(sample.source.split(" frame ")[0], []).append(sample)
     for members in clips.values():
-        members.sort(key=lambda s: int(re.findall(r"\d+", s.source)[-1]))
+        members.sort(key=frame_of)
     return clips
+
+
+def neighbours(clips: dict[str, list[Sample]]) -> None:
+    """Refuse clips whose samples are not frame after frame."""
+    for clip, members in clips.items():
+        frames = [frame_of(sample) for sample in members]
+        if len(frames) < 2 or any(b - a != 1 for a, b in pairwise(frames)):
+            raise FsrstError(
+                f"{clip}: its samples are not neighbouring frames ({frames[:3]}); prepare them with"
+                " fsrst prepare video ... --target-step 1"
+            )
+
+
+def frame_of(sample: Sample) -> int:
+    return int(re.findall(r"\d+", sample.source)[-1])
 
 
 def run_bicubic(manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str, Any]:
@@ -91,30 +115,41 @@ def run_bicubic(manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str,
 def run_model(name: str, manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str, Any]:
     upscaler = open_upscaler(name, "onnxruntime", threads=THREADS)
     everybody = [sample for members in clips.values() for sample in members]
-    found: dict[str, Any] = {"parameters": upscaler.info["parameters"], "right": {}}
-    pictures = {}
-    for clip, members in clips.items():
-        sample = members[0]
-        other = wrong_person(everybody, sample)
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for number, members in enumerate(clips.values()):
         truths = [read_image(manifest.root / member.target) for member in members]
-        right = [read_image(manifest.root / file) for file in sample.references]
-        wrong = [read_image(manifest.root / file) for file in other.references]
-        for count in COUNTS:
-            if count <= len(right):
-                upscaler.set_references(right[:count])
-                results = upscaler.upscale_batch([degrade(t, upscaler.scale) for t in truths])
-                pictures.setdefault(count, {})[clip] = (results, truths)
-        others = {light: relit(right[:3], gains) for light, gains in LIGHTS.items()}
-        for kind, references in {**others, "wrong": wrong[:3]}.items():
+        inputs = [degrade(truth, upscaler.scale) for truth in truths]
+        right, wrong = (
+            [read_image(manifest.root / file) for file in sample.references]
+            for sample in (members[0], wrong_person(everybody, members[0]))
+        )
+        for key, references in conditions(right, wrong, number):
             upscaler.set_references(references)
-            results = upscaler.upscale_batch([degrade(t, upscaler.scale) for t in truths])
-            pictures.setdefault(kind, {})[clip] = (results, truths)
-    complete = [count for count in COUNTS if len(pictures.get(count, {})) == len(clips)]
-    for count in complete:
-        found["right"][str(count)] = summary(list(pictures[count].values()))
-    found["light"] = {light: summary(list(pictures[light].values())) for light in LIGHTS}
-    found["wrong"] = summary(list(pictures["wrong"].values()))
+            runs.setdefault(key, []).append((upscaler.upscale_batch(inputs), truths))
+    found: dict[str, Any] = {"parameters": upscaler.info["parameters"]}
+    for (group, kind), members_runs in runs.items():
+        found.setdefault(group, {})[kind] = summary(members_runs)
     return found
+
+
+def conditions(
+    right: list[Pixels], wrong: list[Pixels], clip: int
+) -> Iterator[tuple[tuple[str, str], list[Pixels]]]:
+    """(group, kind) and the references of every run of a clip, the ``clip``-th of its set."""
+    named = right[:NUMBER]
+    for count in range(NUMBER + 1):
+        for chosen in combinations(named, count):
+            yield ("right", str(count)), list(chosen)
+    if len(right) >= MANY:
+        rng = np.random.default_rng([SEED, clip])
+        for count in DRAWN:
+            for _ in range(DRAWS):
+                drawn = sorted(rng.choice(MANY, count, replace=False))
+                yield (f"of {MANY}", str(count)), [right[i] for i in drawn]
+        yield (f"of {MANY}", str(MANY)), right[:MANY]
+    for light, gains in LIGHTS.items():
+        yield ("light", light), relit(named, gains)
+    yield ("other", "wrong"), wrong[:NUMBER]
 
 
 def relit(references: list[Pixels], gains: tuple[float, ...]) -> list[Pixels]:
@@ -122,7 +157,7 @@ def relit(references: list[Pixels], gains: tuple[float, ...]) -> list[Pixels]:
     return [(r * np.array(gains)).round().clip(0, 255).astype(np.uint8) for r in references]
 
 
-def summary(runs: list[tuple[list[Pixels], list[Pixels]]]) -> dict[str, float]:
+def summary(runs: Sequence[Run]) -> dict[str, float]:
     """Means over all frames, and over all pairs of neighbours."""
     scores, flickers = [], []
     for results, truths in runs:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import Curve, beside, chart, save
+from curves import Curve, beside, chart, save, table
 from protocol import finished
 
 from fsrst.errors import FsrstError
@@ -32,6 +32,7 @@ from measure import target as line
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
+FIRST_TARGET = 192  # frame of a clip by the paper's rule for DFD
 IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
     (("fsrst2-photo", "right"), ("fsrst2-photo", "none")),
     (("fsrst2-photo", "right"), ("fsrst-photo", "right")),
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
         "## Scores",
         findings(),
         report(arguments.results).strip(),
+        "### Long and short clips",
+        rule_table(arguments.results),
         *identity_section(arguments.results),
         "## Speed",
         described(speed, "python benchmarks/speed.py --output benchmarks/results/speed.json"),
@@ -154,6 +157,57 @@ def findings() -> str:
     )
 
 
+def rule_table(folders: Sequence[Path]) -> str:
+    """What references are worth by the rule that chose them: near references are worth more."""
+    lines = []
+    for folder in folders:
+        if not folder.name.endswith("-call"):
+            continue
+        for rule, found in by_rule(folder).items():
+            lines.append(
+                [
+                    folder.name,
+                    rule,
+                    f"{found['pictures']} of {found['people']} people",
+                    *(f"{found[c]:.2f}" for c in ("bicubic", "none", "right")),
+                    f"{found['right'] - found['bicubic']:+.2f}",
+                    f"{found['right'] - found['none']:+.2f}",
+                ]
+            )
+    return (
+        f"Clips of more than {FIRST_TARGET} frames are cut by the paper's rule for DFD: references"
+        f" 0, 48 and 96, targets from {FIRST_TARGET} on. In shorter ones the last reference lies"
+        " some 20 frames before the first target, and is worth more. The scores above are of both"
+        " together. Mean PSNR [dB]:\n\n"
+        + table(
+            ["model", "clips", "pictures", "bicubic", "none", "right", "over bicubic", "worth"],
+            lines,
+        )
+    )
+
+
+def by_rule(folder: Path) -> dict[str, dict[str, float]]:
+    """Mean PSNR per condition of the pictures of long and of short clips, by their ids
+    (``<clip>-<frame>``)."""
+    rows = read_scores(folder)
+    first: dict[str, int] = {}
+    for row in rows:
+        clip, _, frame = row["id"].rpartition("-")
+        first[clip] = min(int(frame), first.get(clip, int(frame)))
+    found: dict[str, dict[str, float]] = {}
+    for rule, long in (("the paper's rule", True), ("short", False)):
+        mine = [r for r in rows if (first[r["id"].rpartition("-")[0]] == FIRST_TARGET) == long]
+        if mine:
+            psnrs = {
+                condition: [r["psnr"] for r in mine if r["condition"] == condition]
+                for condition in {r["condition"] for r in mine}
+            }
+            found[rule] = {c: float(np.mean(values)) for c, values in psnrs.items()}
+            found[rule]["pictures"] = len(psnrs["right"])
+            found[rule]["people"] = len({r["identity"] for r in mine})
+    return found
+
+
 def identity_section(folders: Sequence[Path]) -> list[str]:
     """Differences of identity distances on the same pictures, with their spread."""
     lines = ["| the first | the second | second less first | |", "| --- | --- | --- | --- |"]
@@ -225,6 +279,7 @@ def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
             at_most=True,
         ),
         line("worth of references, fsrst2, call [dB]", right("fsrst2", "call", "none"), 3.5),
+        *rule_targets(folders),
         line(
             "fsrst2 over fsrst-photo, photo [dB]",
             right("fsrst2", "photo") - right("fsrst-photo", "photo"),
@@ -246,45 +301,90 @@ def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return lines
 
 
+def rule_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The two targets that rest on near references too, for clips of the paper's rule alone."""
+    lines = []
+    for folder in folders:
+        long = by_rule(folder).get("the paper's rule") if folder.name == "fsrst2-call" else None
+        if long:
+            over, worth = long["right"] - long["bicubic"], long["right"] - long["none"]
+            lines += [
+                line("fsrst2 over bicubic, long clips of call alone [dB]", over, 7.5),
+                line("worth of references, fsrst2, long clips of call alone [dB]", worth, 3.5),
+            ]
+    return lines
+
+
 def reference_table(measured: dict[str, Any]) -> str:
-    """PSNR and flicker against the number of references."""
-    counts = [*next(iter(measured["models"].values()))["right"]]
-    lines = [
-        f"`python experiments/references.py {' '.join(measured['models'])} --data data/call-seq`:"
-        f" {measured['clips']} clips of people in no training set,"
-        f" {measured['frames']} neighbouring frames (data {measured['data_hash']}), float32.",
-        "",
-        f"| PSNR [dB] | {' | '.join(f'{n} references' for n in counts)} | 3 of a wrong person |",
-        "|" + " --- |" * (len(counts) + 2),
-        f"| bicubic | {measured['bicubic']['psnr_mean']:.2f} |" + " |" * len(counts),
-    ]
-    for name, found in measured["models"].items():
-        cells = [f"{found['right'][n]['psnr_mean']:.2f}" for n in counts]
-        lines.append(f"| {name} | {' | '.join(cells)} | {found['wrong']['psnr_mean']:.2f} |")
-    lights = [*next(iter(measured["models"].values()))["light"]]
-    lines += [
-        "",
+    """PSNR against the number of references and their light, and flicker."""
+    models = measured["models"]
+    some = next(iter(models.values()))
+    bicubic = measured["bicubic"]
+    parts = [
+        f"`python experiments/references.py {' '.join(models)} --data data/call-seq --output"
+        f" benchmarks/results/references.json`: {measured['clips']} clips of people in no training"
+        f" set, {measured['frames']} neighbouring frames (data {measured['data_hash']}), float32."
+        " One and two of the protocol's three references: mean over every choice.",
+        compared(
+            "PSNR [dB]",
+            [f"{n} of the three" for n in some["right"]] + ["3 of a wrong person"],
+            {
+                name: [*found["right"].values(), found["other"]["wrong"]]
+                for name, found in models.items()
+            },
+            "psnr_mean", 2, bicubic,
+        ),
+    ]  # fmt: skip
+    if "of 8" in some:
+        parts += [
+            "So many drawn from eight, four times each. The last five of the eight lie nearer to"
+            " the frames that are enlarged, and near ones are worth more:",
+            compared(
+                "PSNR [dB]",
+                [f"{n} of eight" for n in some["of 8"]],
+                {name: [*found["of 8"].values()] for name, found in models.items()},
+                "psnr_mean", 2, bicubic,
+            ),
+        ]  # fmt: skip
+    parts += [
         "The light of three references changed (exposure; warmer: red 110 %, blue 90 %):",
-        "",
-        f"| PSNR [dB] | as they are | {' | '.join(lights)} |",
-        "|" + " --- |" * (len(lights) + 2),
-    ]
-    for name, found in measured["models"].items():
-        shown = [found["right"]["3"], *(found["light"][light] for light in lights)]
-        cells = [f"{found['psnr_mean']:.2f}" for found in shown]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [
-        "",
+        compared(
+            "PSNR [dB]",
+            ["as they are", *some["light"]],
+            {
+                name: [found["right"]["3"], *found["light"].values()]
+                for name, found in models.items()
+            },
+            "psnr_mean", 2, bicubic,
+        ),
         "Flicker: mean absolute change of the error from frame to frame [grey levels].",
-        "",
-        f"| flicker | {' | '.join(f'{n} references' for n in counts)} | 3 of a wrong person |",
-        "|" + " --- |" * (len(counts) + 2),
-        f"| bicubic | {measured['bicubic']['flicker']:.3f} |" + " |" * len(counts),
+        compared(
+            "flicker",
+            [f"{n} of the three" for n in some["right"]] + ["3 of a wrong person"],
+            {
+                name: [*found["right"].values(), found["other"]["wrong"]]
+                for name, found in models.items()
+            },
+            "flicker", 3, bicubic,
+        ),
+    ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def compared(
+    title: str,
+    columns: Sequence[str],
+    rows: dict[str, list[dict[str, float]]],
+    measure: str,
+    digits: int,
+    bicubic: dict[str, float],
+) -> str:
+    """A table of one measure, a row for each model; bicubic takes no references."""
+    lines = [["bicubic", f"{bicubic[measure]:.{digits}f}", *[""] * (len(columns) - 1)]]
+    lines += [
+        [name, *(f"{found[measure]:.{digits}f}" for found in cells)] for name, cells in rows.items()
     ]
-    for name, found in measured["models"].items():
-        cells = [f"{found['right'][n]['flicker']:.3f}" for n in counts]
-        lines.append(f"| {name} | {' | '.join(cells)} | {found['wrong']['flicker']:.3f} |")
-    return "\n".join(lines)
+    return table([title, *columns], lines)
 
 
 def reference_targets(measured: dict[str, Any]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ import numpy as np
 from ablations import about, evaluated, made, outcome_of, recipe_of, settings_of
 from budget import CONFIG, measured_rate, sized
 from curves import Curve, beside, chart, column, save, smoothed, table
-from protocol import command_line, drawn, finished
+from protocol import command_line, drawn, finished, require_length
 from watch import watched
 
 from fsrst.data.manifest import Manifest, load_manifest
@@ -98,6 +98,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.data and arguments.results):
         parser.error("--data and --results are needed (or --smoke)")
+    require_length(arguments.minutes, arguments.samples)
     return arguments
 
 

@@ -58,6 +58,7 @@ CLAIMS = (  # pairs of networks; in the paper the first is above the second near
     ("fsrst-small", "hime-small"),
     ("fsrst-small", "resnet-small"),
 )
+FEW_SAMPLES = 5000  # a network that saw fewer is not judged
 MEASURES = ("psnr_mean", "psnr_pooled", "ssim", "identity_distance")
 
 
@@ -219,8 +220,10 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
             values, people = zip(*(psnrs_of(results, side[s]) for s in seeds), strict=True)
             psnrs.append(np.mean(values, axis=0))
         difference = psnrs[0] - psnrs[1]
+        unfit = [reason for side in sides for reason in unfitness([side[s] for s in seeds])]
         found.append(
             {
+                "not_judged": "; ".join(unfit),
                 "train": cells[0]["train"]["name"],
                 "test": cells[0]["test"]["name"],
                 "budget": budget_of(cells[0]),
@@ -233,6 +236,19 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
             }
         )
     return found
+
+
+def unfitness(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Why the scores of a network, over seeds, say nothing about it: at most one reason."""
+    name = cells[0]["model"]
+    seen = min(c["training"]["samples"] for c in cells)
+    if seen < FEW_SAMPLES:
+        return [f"{name} saw {seen:,.0f} samples"]
+    conditions = [c["summary"]["conditions"] for c in cells]
+    best = statistics.fmean(c.get("right", c["none"])["psnr_mean"] for c in conditions)
+    if best < statistics.fmean(c["bicubic"]["psnr_mean"] for c in conditions):
+        return [f"{name} is below bicubic"]
+    return []
 
 
 def psnrs_of(results: Path, one: dict[str, Any]) -> tuple[list[float], list[str]]:
@@ -283,7 +299,7 @@ def protocol_of(result: dict[str, Any]) -> str:
     cells = result["cells"]
     good = [c for c in cells if "failed" not in c]
     vgg = sorted({str(c["summary"]["options"]["vgg"]) for c in good if RECIPES[c["model"]].vgg})
-    heavy = [c["model"] for c in good if c["training"]["samples"] < 5000 and not c["smoke"]]
+    heavy = [c["model"] for c in good if c["training"]["samples"] < FEW_SAMPLES and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
         f" ({configs_of(cells)}); minutes: what it really took, often beside another process or"
@@ -309,8 +325,8 @@ def protocol_of(result: dict[str, Any]) -> str:
     if heavy:
         names = ", ".join(dict.fromkeys(heavy))
         text += (
-            f" **{names}** saw under 5,000 samples in that time: their rows say what this budget"
-            " gives, not what the networks can do."
+            f" **{names}** saw under {FEW_SAMPLES:,} samples in that time: their rows say what this"
+            " budget gives, not what the networks can do."
         )
     if result["smoke"]:
         text += " **Smoke run: the numbers mean nothing.**"
@@ -412,13 +428,16 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
         difference = claim["difference_db"]
         sure = error is not None and abs(difference) > 2 * error
         said = "holds" if difference > 0 else "**does not hold**"
+        said = said if sure else f"{said}, within two standard errors of 0"
+        if claim.get("not_judged"):
+            said = f"not judged: {claim['not_judged']}"
         lines.append(
             [
                 f"{claim['above']} above {claim['below']}",
                 str(len(claim["seeds"])),
                 f"{difference:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
                 printed or "-",
-                said if sure else f"{said}, within two standard errors of 0",
+                said,
             ]
         )
     theirs = f"in the paper [dB]{other_data(claims)}"

@@ -33,11 +33,11 @@ REFUSED = {
         "text.png: not a picture",
     ),
     "input is a truncated PNG": (
-        "upscale {tmp}/cut.png -o {tmp}/out.png --model {model}",
+        "upscale {tmp}/cut.png -o {tmp}/out.png --model {model} --resize",
         "cut.png: damaged or truncated",
     ),
     "input is a truncated JPEG": (
-        "upscale {tmp}/cut.jpg -o {tmp}/out.png --model {model}",
+        "upscale {tmp}/cut.jpg -o {tmp}/out.png --model {model} --resize",
         "cut.jpg: damaged or truncated",
     ),
     "input has 0 bytes": ("upscale {tmp}/empty.png -o {tmp}/out.png --model {model}", "0 bytes"),
@@ -173,6 +173,16 @@ REFUSED = {
     "threads are no number": (UPSCALE + " --threads many", "--threads"),
     "info of an unknown model": ("info fsrst-foto", "unknown model"),
     # the command line itself
+    "results among the inputs": (
+        "upscale {tmp}/mixed -o {tmp}/mixed --model {model}",
+        "is the folder of the inputs",
+    ),
+    "references after one --ref": (
+        "upscale {tmp}/lr.png --ref {tmp}/large.png {tmp}/large.png -o {tmp}/out.png",
+        "unexpected extra*--ref before each reference*--refs-dir",
+    ),
+    "input is a clip": ("upscale {tmp}/call.mp4 -o {tmp}/out.png --model {model}", "into frames"),
+    "input is a phone's": ("upscale {tmp}/a.heic -o {tmp}/out.png --model {model}", "as JPEG"),
     "command is unknown": ("upscle", "Did you mean 'upscale'"),
     "option is unknown": (UPSCALE + " --reff x", "No such option: --reff"),
     "argument is missing": ("upscale", "Missing argument 'LR'"),
@@ -305,6 +315,8 @@ def make_files(folder: Path, faces: list[Pixels]) -> None:
         (folder / name).write_bytes(whole[: len(whole) // 2])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("this is not a picture")
+    (folder / "call.mp4").write_bytes(b"a clip")
+    (folder / "a.heic").write_bytes(b"a phone's picture")
     (folder / "link.png").symlink_to("gone.png")
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -205,7 +205,9 @@ def test_resize_of_a_model_that_takes_any_size_says_that_it_does_nothing(
 ) -> None:
     arguments = ["--model", "fsrst2-small", "--resize"]
     assert call("upscale", face / "lr.png", "-o", face / "a.png", *arguments) == 0
-    assert "fsrst2-small takes any size, so --resize does nothing" in capsys.readouterr().err
+    assert "fsrst2-small takes any size, so --resize does nothing; --max-side" in (
+        capsys.readouterr().err
+    )
 
 
 def test_find_face_cuts_heads_out_of_photographs(
@@ -213,7 +215,9 @@ def test_find_face_cuts_heads_out_of_photographs(
 ) -> None:
     """The result is that of the heads themselves; a photograph without a face is named."""
     heads = {40: (30, 10, 24), 90: (20, 5, 60)}  # height of the photograph -> left, top, side
-    monkeypatch.setattr("fsrst.data.faces.find_head", lambda pixels: heads.get(pixels.shape[0]))
+    monkeypatch.setattr(
+        "fsrst.data.faces.find_head", lambda pixels: (heads.get(pixels.shape[0]), 2)
+    )
     photographs = [np.random.default_rng(h).integers(0, 256, (h, 99, 3), np.uint8) for h in heads]
     for name, photograph in zip(("small", "ref"), photographs, strict=True):
         left, top, side = heads[photograph.shape[0]]
@@ -222,14 +226,102 @@ def test_find_face_cuts_heads_out_of_photographs(
         write_image(face / f"{name}-head.png", head)
     model = ["--model", "fsrst2-small"]
     small, ref = face / "small.png", face / "ref.png"
-    assert call("upscale", small, "--ref", ref, "-o", face / "a.png", "--find-face", *model) == 0
-    assert "head of 24x24 px at 30,10" in capsys.readouterr().err
+    found = ["--find-face", "--json", *model]
+    assert call("upscale", small, "--ref", ref, "-o", face / "a.png", *found) == 0
+    said = capsys.readouterr()
+    assert "head of 24x24 px at 30,10, the largest of 2 faces" in said.err
+    result = json.loads(said.out)["results"][0]
+    assert result["head"] == {"left": 30, "top": 10, "side": 24}
+    assert len(result["reference_shares"]) == 1
     small, ref = face / "small-head.png", face / "ref-head.png"
     assert call("upscale", small, "--ref", ref, "-o", face / "b.png", *model) == 0
     assert np.array_equal(read_image(face / "a.png"), read_image(face / "b.png"))
     assert call("upscale", face / "lr.png", "-o", face / "c.png", "--find-face", *model) == 2
     assert "lr.png: no face found" in capsys.readouterr().err
     assert not (face / "c.png").exists()
+
+
+def test_photographs_without_a_face_are_left_out(
+    face: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of references and of a folder; when none is left, that is an error."""
+    heads = {600: ((0, 0, 600), 1)}
+    monkeypatch.setattr(
+        "fsrst.data.faces.find_head", lambda pixels: heads.get(pixels.shape[0], (None, 0))
+    )
+    (face / "in").mkdir()
+    write_image(face / "in" / "landscape.png", np.zeros((50, 50, 3), np.uint8))
+    write_image(face / "in" / "portrait.png", np.zeros((600, 650, 3), np.uint8))
+    (face / "in" / "phone.heic").write_bytes(b"heic")
+    common = ["--find-face", "--max-side", 16, "--model", "fsrst2-small", "--json"]
+    refs = ["--refs-dir", face / "in"]
+    assert call("upscale", face / "in", *refs, "-o", face / "out", *common) == 0
+    said = capsys.readouterr()
+    made = json.loads(said.out)
+    assert made["references"] == 1
+    assert [Path(p).name for p in made["left_out"]] == ["landscape.png"]
+    assert made["results"][0]["resized_from"] == [600, 600]
+    assert made["results"][0]["size_in"] == [16, 16]
+    assert "phone.heic" in said.err and "1 of 2 left out: no face found" in said.err
+    assert os.listdir(face / "out") == ["portrait.png"]
+    lonely = face / "in" / "landscape.png"
+    assert call("upscale", face / "lr.png", "--ref", lonely, "-o", face / "x.png", *common) == 2
+    assert "no face found in any of the 1 references" in capsys.readouterr().err
+
+
+def test_heads_of_photographs_are_reduced_to_what_the_model_takes(
+    face: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsrst.cli.upscale import Reader
+
+    monkeypatch.setattr("fsrst.data.faces.find_head", lambda pixels: ((0, 0, 600), 1))
+    write_image(face / "portrait.png", np.zeros((600, 650, 3), np.uint8))
+    upscaler = open_upscaler("fsrst2-small")
+    pixels, facts = Reader(upscaler, True, False, None).read(face / "portrait.png")
+    assert pixels.shape == (512, 512, 3) and facts["resized_from"] == [600, 600]
+    assert "600x600 reduced to 512x512" in capsys.readouterr().err
+
+
+def test_references_that_do_not_fit_are_said_to_give_nothing(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(face / "noise.png", np.random.default_rng(0).integers(0, 256, (128, 128, 3), "u1"))
+    common = ["-o", face / "out.png", "--model", "fsrst2-small"]
+    assert call("upscale", face / "lr.png", "--ref", face / "noise.png", *common) == 0
+    assert "hardly anything of the references was used" in capsys.readouterr().err
+    assert call("upscale", face / "lr.png", "--ref", face / "a.png", *common) == 0
+    said = capsys.readouterr()
+    assert "of the detail from them" in said.out and said.err == ""
+
+
+def test_what_is_written_before_a_failure_is_counted(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = face / "frames"
+    frames.mkdir()
+    whole = (face / "lr.png").read_bytes()
+    (frames / "1.png").write_bytes(whole)
+    (frames / "2.png").write_bytes(whole[: len(whole) - 200])
+    assert call("upscale", frames, "-o", face / "out", "--model", exported_model) == 2
+    said = capsys.readouterr()
+    assert said.out.startswith(str(face / "out" / "1.png"))
+    assert "2.png: damaged" in said.err and "; 1 of 2 are written" in said.err
+    assert os.listdir(face / "out") == ["1.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "fsrst", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(fsrst.__file__).parents[1])},
+        )
+    assert process.returncode == 2
+    assert process.stderr == "fsrst: standard output: No space left on device\n"
 
 
 def test_jpeg_output(face: Path, exported_model: Path) -> None:

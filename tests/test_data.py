@@ -214,6 +214,27 @@ def test_targets_share_a_set_of_references(tmp_path: Path) -> None:
     assert all(torch.equal(alone[key], first[key]) for key in alone)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("flip", 1, "true or false, got 1"),
+        ("quarter_turns", "no", "true or false, got 'no'"),
+        ("degrees", "abc", "a number of 0 or more, got 'abc'"),
+        ("refs_translate", -0.1, "a number of 0 or more, got -0.1"),
+        ("translate", float("nan"), "a number of 0 or more, got nan"),
+        ("refs_degrees", True, "a number of 0 or more, got True"),
+        ("zoom", 1, "a number from 0 to below 1, got 1"),
+        ("refs_light", None, "a number from 0 to below 1, got None"),
+        ("reference_dropout", 1.5, "a number from 0 to 1, got 1.5"),
+        ("wrong_person", -0.5, "a number from 0 to 1, got -0.5"),
+        ("refs_damage", [0.5], r"a number from 0 to 1, got \[0.5\]"),
+    ],
+)
+def test_bad_augmentation_is_refused(key: str, value: object, expected: str) -> None:
+    with pytest.raises(FsrstError, match=f"^augmentation: {key} must be {expected}$"):
+        Augmentation(**{key: value})
+
+
 def test_quarter_turns_and_flips_are_shared(tmp_path: Path) -> None:
     batch = training_set(make(tmp_path), flip=True, quarter_turns=True).batch(0, 32)
     blue = batch["hr"][:, 2]

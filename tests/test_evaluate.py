@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,9 @@ def test_as_many_wrong_references_as_right_ones() -> None:
 
 def test_record(manifest: Manifest, results: Path) -> None:
     record = json.loads((results / "predictions.json").read_text())
-    assert record["data"] == {"name": manifest.name, "hash": manifest.hash, "split": "val"}
+    pictures = manifest.pictures("val")
+    expected = {"name": manifest.name, "hash": manifest.hash, "split": "val", "pictures": pictures}
+    assert record["data"] == expected
     assert record["conditions"] == list(CONDITIONS)
     assert (record["model"], record["weights_hash"]) == ("blend", "0123456789abcdef")
     assert (record["n_references"], record["seed"], record["scale"]) == (2, 13, 4)
@@ -156,6 +159,30 @@ def test_a_data_set_made_anew_is_predicted_anew(manifest: Manifest, results: Pat
     predict(blend, manifest, "val", results, n_references=2)
     assert blend.calls == sum(len(ids) for ids in names.values()) > 1
     os.utime(manifest.root / target, (later - 120, later - 120))
+
+
+def test_other_pictures_of_the_same_names_are_predicted_anew(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """Nothing of the first set stays, though its files are older than the predictions."""
+    other = tmp_path / "other"
+    shutil.copytree(manifest.root, other)
+    for sample in manifest.split("val"):
+        path = other / sample.target
+        before = path.stat()
+        write_image(path, read_image(path)[:, ::-1])
+        os.utime(path, (before.st_atime, before.st_mtime))
+    out = tmp_path / "out"
+    predict(Blend(), manifest, "val", out, conditions=("none",))
+    score(out, manifest)
+    mirrored = load_manifest(other)
+    assert mirrored.hash == manifest.hash
+    with pytest.raises(FsrstError, match="other pictures than when"):
+        score(out, mirrored)
+    blend = Blend()
+    predict(blend, mirrored, "val", out, conditions=("none",))
+    assert blend.calls == len(mirrored.split("val"))
+    score(out, mirrored)
 
 
 def test_another_graph_of_the_same_weights_is_refused(manifest: Manifest, tmp_path: Path) -> None:

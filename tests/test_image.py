@@ -13,6 +13,7 @@ from fsrst.files import write_json, write_text, written_whole
 from fsrst.image import (
     crop_to,
     from_planes,
+    image_size,
     luma,
     read_image,
     resize_bicubic,
@@ -330,3 +331,23 @@ def test_crop_rule_takes_the_centred_square(
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (3, 7), (4000, 3)])
 def test_crop_rule_works_for_any_shape(shape: tuple[int, int]) -> None:
     assert crop_to(noise(*shape), 32, 24).shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+@pytest.mark.parametrize("orientation", [None, 3, 6])
+def test_the_size_is_known_without_the_picture(
+    suffix: str, orientation: int | None, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    path = tmp_path / f"turned{suffix}"
+    Image.new("RGB", (48, 32)).save(path, exif=exif)
+    height, width = read_image(path).shape[:2]
+    assert image_size(path) == (width, height) == ((32, 48) if orientation == 6 else (48, 32))
+
+
+def test_webp_is_written_without_loss(tmp_path: Path) -> None:
+    pixels = noise(20, 30)
+    write_image(tmp_path / "a.webp", pixels)
+    assert np.array_equal(read_image(tmp_path / "a.webp"), pixels)

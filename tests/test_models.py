@@ -98,6 +98,12 @@ def test_wrong_input_size_is_named() -> None:
         ("fsrst-smal", {}, "did you mean fsrst-small"),
         ("fsrst", {"scale": 3}, "scale 4 .* or 8 .*, not 3"),
         ("fsrst", {"depth": 3}, "depth"),
+        ("fsrst", {"zzz": 3}, "model fsrst: unknown option 'zzz'; known: width, scale"),
+        ("fsrst", {"widht": 7}, "model fsrst: unknown option 'widht'; did you mean 'width'"),
+        ("fsrst", {"name": "mine"}, "unknown option 'name'"),
+        ("fsrst", {"width": -3}, r"model fsrst cannot be made with width = -3 \(usual: 64\): "),
+        ("fsrst", {"width": "big"}, r"model fsrst cannot be made with width = 'big' \(usual: 64\)"),
+        ("ttsr", {"blocks": 3}, r"ttsr cannot be made with blocks = 3 \(usual: \(16, 16, 8, 4\)\)"),
     ],
 )
 def test_build_refuses(name: str, options: dict, message: str) -> None:

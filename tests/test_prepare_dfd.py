@@ -238,7 +238,9 @@ def test_dfd_goes_on_where_it_was_interrupted(
     assert prepare_dfd_small(tmp_path / "in", tmp_path / "out") == manifest
     assert len(cut) == 7
     os.link(clip, videos_folder(tmp_path / "in", "raw") / names[0])
-    prepare_dfd_small(tmp_path / "in", tmp_path / "out")  # another compression
+    with pytest.raises(FsrstError, match="of c23 compression, not raw"):
+        prepare_dfd_small(tmp_path / "in", tmp_path / "out")
+    prepare_dfd_small(tmp_path / "in", tmp_path / "raw")
     assert cut[7:] == names[:1]
 
 
@@ -278,3 +280,6 @@ def test_command_for_dfd(
     assert "skipped: 25__podium_speech_happy.mp4 (not a readable video" in said.err
     assert run([*command, "--quality", "c40", "--partial", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["made_by"]["test"]["quality"] == "c40"
+    os.link(clip, videos_folder(tmp_path / "in", "c23") / "24__podium_speech_happy.mp4")
+    assert run([*command, "--quality", "c23", "--partial"]) == 2  # would mix them if interrupted
+    assert "holds pictures of c40 compression, not c23" in capsys.readouterr().err

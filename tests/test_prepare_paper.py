@@ -251,8 +251,9 @@ def test_celeba_goes_on_where_it_was_interrupted(
     prepare_celeba(celeba, tmp_path / "out")
     assert read[12:] == [changed]
     assert grey(manifest.root / manifest.samples[0].target) == pytest.approx(250, abs=1)
-    prepare_celeba(celeba, tmp_path / "out", size=20)
-    assert len(read) == 13 + 12
+    with pytest.raises(FsrstError, match="out holds pictures of 16 px, not 20; choose another"):
+        prepare_celeba(celeba, tmp_path / "out", size=20)
+    assert len(read) == 13
 
 
 def test_celeba_with_a_damaged_picture(celeba: Path, tmp_path: Path) -> None:

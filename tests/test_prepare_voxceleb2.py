@@ -149,7 +149,9 @@ def test_vox_tracks_that_cannot_be_read(tracks: list[Path], tmp_path: Path) -> N
     assert {name for name in made_by["unreadable"] if "id00002" in name} == {
         path.relative_to(root).as_posix() for path in broken[5:]
     }
-    assert "id00002 is left out (3 videos, 4 are needed)" in reasons(manifest)["test samples"]
+    missing, left = "115 of 118 are not on disk", "id00002 is left out (3 videos, 4 are needed)"
+    assert reasons(manifest)["test identities on disk"] == missing
+    assert reasons(manifest)["test samples"] == f"{missing}; {left}"
     with pytest.raises(FsrstError, match=r"no identity in .* has 4 readable videos; id00002/"):
         for n in (1, 3):
             (root / f"id0000{n}").rename(tmp_path / f"id0000{n}")

@@ -234,6 +234,17 @@ def test_a_shipped_name_goes_before_a_folder(
         open_upscaler(Path.cwd() / "fsrst2-small")
 
 
+def test_a_file_that_is_no_model_is_said_to_be_none(tmp_path: Path) -> None:
+    checkpoint, weights = tmp_path / "checkpoint.pt", tmp_path / "model.safetensors"
+    checkpoint.touch()
+    said = r"checkpoint\.pt is no model file; expected \*\.upscale\.onnx or a run's model\."
+    with pytest.raises(FsrstError, match=f"{said}safetensors$"):
+        open_upscaler(checkpoint)
+    weights.touch()
+    with pytest.raises(FsrstError, match=f"{said}safetensors; name {weights}$"):
+        open_upscaler(checkpoint)
+
+
 def test_a_batch_of_large_frames_is_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler = open_upscaler("fsrst2-small", threads=1)
     sizes: list[int] = []

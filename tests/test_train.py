@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 import torch
 from test_data import make
 
+from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
-from fsrst.image import write_image
+from fsrst.image import read_image, write_image
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
 from fsrst.train import learning_rate_factor, make_optimizer, train
@@ -168,6 +170,21 @@ def test_an_existing_run_is_not_overwritten_nor_mixed(
         train(options(data, whole.parent, learning_rate=0.01), resume=True)
 
 
+def test_a_run_does_not_go_on_with_other_pictures(data: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    copy = tmp_path / "data"
+    shutil.copytree(data, copy)
+    with pytest.raises(KeyboardInterrupt):
+        train(options(copy, tmp_path / "run"), progress=interrupt)
+    target = load_manifest(copy).split("train")[0].target
+    write_image(copy / target, read_image(copy / target)[:, ::-1])
+    with pytest.raises(FsrstError, match="data has other pictures than when .*checkpoint"):
+        train(options(copy, tmp_path / "run"), resume=True)
+
+
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
     run = options(data, tmp_path / "run", learning_rate=1e30, clip_norm=None, warmup_samples=0)
     with pytest.raises(FsrstError, match=r"the .* is (nan|inf) after"):
@@ -191,6 +208,26 @@ def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
     groups = make_optimizer(build("fsrst-small"), run).param_groups
     assert [group["full_lr"] for group in groups] == [1e-4, 1e-5]
     assert sum(p.numel() for p in groups[1]["params"]) == 292_838
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accelerator": "gpux"}, "accelerator = 'gpux', devices = 'auto'; possible here: .*cpu"),
+        ({"devices": 0}, "accelerator = 'cpu', devices = 0; possible here: .* a number from 1"),
+        pytest.param(
+            {"accelerator": "cuda"},
+            "accelerator = 'cuda', devices = 'auto'; possible here: .*cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="it is there"),
+        ),
+    ],
+)
+def test_devices_that_are_not_there_are_named(
+    data: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(FsrstError, match=f"^cannot train with {message}"):
+        train(options(data, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules(data: Path, tmp_path: Path) -> None:
@@ -221,6 +258,9 @@ def test_every_config_is_valid(config: Path) -> None:
         ),
         ("augmentation: {flipp: true}\n", "augmentation: unknown key 'flipp'; did you mean 'flip'"),
         ("model: fsrst\ndata: [d]\nout: o\nsamples: many\n", "samples: "),
+        ("model: fsrst\ndata: [d]\nout: o\nsamples: 8\nseed: -1\n", "seed: .* equal to 0"),
+        ("model: fsrst\ndata: [d]\nout: o\nsamples: 8\nseed: 4294967296\n", "seed: .* less than"),
+        ("augmentation: {degrees: abc}\n", "augmentation: degrees must be a number .*, got 'abc'"),
         ("model: fsrst\n", "data: "),
         ("- a\n- b\n", "expected `key: value` lines"),
         ("a: [1\n", "is not YAML"),

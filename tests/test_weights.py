@@ -195,3 +195,12 @@ def test_converting_the_wrong_thing_says_what_it_is(tmp_path: Path) -> None:
     torch.save(state, path)
     with pytest.raises(FsrstError, match="no key last"):
         convert_author_checkpoint(path, "fsrst-small")
+
+
+@pytest.mark.parametrize("name", ["fsrst-small", "fsrst2-small"])
+def test_another_width_is_told_by_the_weights(name: str, tmp_path: Path) -> None:
+    """MODELS fixes the width of a name; a run may ask for another."""
+    save_weights(tmp_path / "narrow.safetensors", build(name, width=8))
+    network, _ = load_weights(tmp_path / "narrow.safetensors")
+    assert network.options["width"] == 8
+    assert "width" not in build(name).options

@@ -54,11 +54,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration made: ``subject`` says whose face, ``strip`` is the picture."""
+    """What the demonstration made: ``subject`` says whose face, ``strip`` is the picture, ``share``
+    how much of the detail the references gave (None: the model does not say)."""
 
     subject: str
     rows: tuple[Row, ...]
     strip: Pixels
+    share: float | None
 
 
 def cache_folder() -> Path:
@@ -163,7 +165,8 @@ def run_demo(upscaler: "Upscaler", note: Note, *, only_drawn: bool = False) -> D
         sr, ms = _timed(upscaler, lr)
         count = len(pictures) or "no"
         rows.append(_row(f"{upscaler.model}, {count} refs", sr, truth, ms))
-    return Demo(subject, tuple(rows), _strip(lr, rows, truth, references))
+    share = float(upscaler.explain(lr)[1].sum(axis=0).mean()) if upscaler.explains else None
+    return Demo(subject, tuple(rows), _strip(lr, rows, truth, references), share)
 
 
 def _timed(upscaler: "Upscaler", lr: Pixels) -> tuple[Pixels, float]:

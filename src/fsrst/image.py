@@ -9,7 +9,8 @@ with a = -0.5, as the paper's low-resolution inputs were made.
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,15 @@ Floats = NDArray[np.float32]
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".gif")  # of a .gif the first picture
 MAX_PIXELS = 100_000_000
+ORIENTATION = 0x0112  # EXIF: from 5 on width and height change places
+_HEIC = "export it as JPEG or PNG first"
+_CLIP = "cut it into frames first: ffmpeg -i clip.mp4 frames/%05d.png"
+UNREADABLE = {
+    **dict.fromkeys((".heic", ".heif", ".avif"), _HEIC),
+    **dict.fromkeys((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"), _CLIP),
+}
 PROFILED = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # mode -> its profiles' space
 
 
@@ -40,7 +49,29 @@ def read_image(path: str | Path) -> Pixels:
     FsrstError
         If the file is missing, empty, a folder, not a picture, truncated or over 100 megapixels.
     """
-    path = Path(path)
+    with _opened(Path(path)) as picture:
+        picture.load()
+        return np.asarray(_to_rgb(_to_srgb(ImageOps.exif_transpose(picture))))
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of the picture as ``read_image`` returns it, from the file's beginning alone.
+
+    Raises
+    ------
+    FsrstError
+        As ``read_image``, but for damage further on.
+    """
+    with _opened(Path(path)) as picture:
+        # Pillow has turned the size of a TIFF already, and would decode a whole PNG to tell
+        if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
+            return picture.size
+        turned = picture.getexif().get(ORIENTATION, 1) >= 5
+        return picture.size[::-1] if turned else picture.size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     if path.is_dir():
         raise FsrstError(f"cannot read {path}: it is a folder, a picture was expected")
     if not path.exists():
@@ -55,12 +86,10 @@ def read_image(path: str | Path) -> Pixels:
                     f"cannot read {path}: {picture.width}x{picture.height} is over 100 megapixels;"
                     " crop it first"
                 )
-            picture.load()
-            return np.asarray(_to_rgb(_to_srgb(ImageOps.exif_transpose(picture))))
+            yield picture
     except UnidentifiedImageError as error:
-        raise FsrstError(
-            f"cannot read {path}: not a picture; expected one of {', '.join(IMAGE_SUFFIXES)}"
-        ) from error
+        hint = UNREADABLE.get(path.suffix.lower(), f"expected one of {', '.join(READ_SUFFIXES)}")
+        raise FsrstError(f"cannot read {path}: not a picture; {hint}") from error
     except Image.DecompressionBombError as error:
         raise FsrstError(f"cannot read {path}: over 100 megapixels; crop it first") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
@@ -130,6 +159,8 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
             picture.save(temporary, pnginfo=info)
         elif path.suffix.lower() in (".jpg", ".jpeg"):
             picture.save(temporary, quality=95, subsampling=0)
+        elif path.suffix.lower() == ".webp":
+            picture.save(temporary, lossless=True)
         else:
             picture.save(temporary)
 

@@ -84,12 +84,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on the precision
-    fabric = Fabric(
-        accelerator=options.accelerator,
-        devices=options.devices if options.devices != "auto" else _default_devices(options),
-        num_nodes=options.nodes,
-        precision=options.precision,
-    )
+    fabric = _fabric(options)
     fabric.launch()
     if options.batch_size % (fabric.world_size * options.targets_per_set):
         raise FsrstError(
@@ -98,8 +93,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         )
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
+    manifests = [load_manifest(root) for root in options.data]
+    pictures = [manifest.pictures(options.split) for manifest in manifests]
     data = TrainingSet(
-        [load_manifest(root) for root in options.data],
+        manifests,
         options.split,
         scale=model.scale,
         n_references=options.n_references,
@@ -117,7 +114,9 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
 
     done, rows = 0, [",".join(COLUMNS)]
     if checkpoint_path.exists():
-        done, rows = _load_checkpoint(checkpoint_path, options, model, averaged, optimizer)
+        done, rows = _load_checkpoint(
+            checkpoint_path, options, pictures, model, averaged, optimizer
+        )
     elif fabric.is_global_zero:
         write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
 
@@ -126,6 +125,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             return
         state = {
             "options": options.model_dump_json(),
+            "pictures": pictures,
             "done": done,
             "rows": rows,
             "model": model.state_dict(),
@@ -194,6 +194,31 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     return out / WEIGHTS
 
 
+def _fabric(options: TrainOptions) -> Fabric:
+    """Fabric as ``options`` ask for it.
+
+    Raises
+    ------
+    FsrstError
+        If this machine has no such accelerator, or not so many devices.
+    """
+    try:
+        return Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices if options.devices != "auto" else _default_devices(options),
+            num_nodes=options.nodes,
+            precision=options.precision,
+        )
+    except Exception as error:  # Lightning raises many kinds here
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        names = " or ".join(["auto", "cpu", *(name for name, found in there.items() if found)])
+        raise FsrstError(
+            f"cannot train with accelerator = {options.accelerator!r}, devices ="
+            f" {options.devices!r}; possible here: accelerator {names}, devices auto or a number"
+            f" from 1 (Lightning: {' '.join(str(error).split())})"
+        ) from error
+
+
 def _default_devices(options: TrainOptions) -> int | str:
     """One process on a CPU (threads share its cores), all devices elsewhere; torchrun decides
     through its environment."""
@@ -220,6 +245,7 @@ def _start_model(options: TrainOptions) -> tuple[ReferenceSR, str | None]:
 def _load_checkpoint(
     path: Path,
     options: TrainOptions,
+    pictures: list[str],
     model: ReferenceSR,
     averaged: ReferenceSR | None,
     optimizer: Any,
@@ -236,6 +262,14 @@ def _load_checkpoint(
             raise FsrstError(
                 f"{path} was made with {field} = {getattr(saved, field)!r}, the config says"
                 f" {getattr(options, field)!r}; restore it or choose another `out`"
+            )
+    for root, before, now in zip(
+        options.data, state.get("pictures", pictures), pictures, strict=True
+    ):
+        if before != now:
+            raise FsrstError(
+                f"{root} has other pictures than when {path} was made: going on would be another"
+                " run; prepare it as it was, or choose another `out`"
             )
     model.load_state_dict(state["model"])
     if averaged is not None:

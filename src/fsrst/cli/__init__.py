@@ -6,6 +6,7 @@ rich) is imported before a command runs: ``fsrst --help`` has to answer at once.
 Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C).
 """
 
+import errno
 import io
 import os
 import sys
@@ -100,15 +101,22 @@ def run(arguments: Sequence[str]) -> int:
             f" install it with: pip install 'fsrst[{EXTRAS[package]}]'"
         )
     except BrokenPipeError:  # `fsrst ... | head`: the reader has gone, there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        return complain(f"{error.filename}: {error.strerror}")
+        if error.filename is None:
+            _drop_stdout()
+        return complain(f"{error.filename or 'standard output'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
+
+
+def _drop_stdout() -> None:
+    """What is still to be written there at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _misused(error: typer.TyperException) -> int:
@@ -118,6 +126,8 @@ def _misused(error: typer.TyperException) -> int:
         say(message)
         return MISTAKE
     path = context.command_path if context is not None else "fsrst"
+    if path == "fsrst upscale" and "unexpected extra" in message:  # --ref *.jpg
+        message += ": one LR; --ref before each reference, or --refs-dir FOLDER"
     return complain(f"{message.rstrip('.?')}; see {path} --help")
 
 

@@ -10,6 +10,10 @@ import typer
 from fsrst.cli.output import note, say, say_json
 from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads, check_outputs
 
+WHY = (
+    ": photographs of other days show little that fits; fsrst demo --drawn shows what a call gives"
+)
+
 
 def demo(
     output: Annotated[
@@ -42,7 +46,8 @@ def demo(
             {"name": row.name, "psnr_db": row.psnr, "ssim": row.ssim, "ms": row.ms}
             for row in made.rows
         ]
-        say_json({"subject": made.subject, "strip": str(output), "rows": figures})
+        facts = {"subject": made.subject, "strip": str(output), "reference_share": made.share}
+        say_json({**facts, "rows": figures})
         return
     say(f"{made.subject}, {upscaler.model} on {upscaler.backend} {upscaler.precision}")
     width = max(len(row.name) for row in made.rows)
@@ -50,4 +55,6 @@ def demo(
     for row in made.rows:
         ms = "" if row.ms is None else f"{row.ms:.1f}"
         say(f"{row.name:{width}}{row.psnr:11.2f}{row.ssim:9.4f}{ms:>8}")
+    if made.share is not None:
+        say(f"{made.share:.0%} of the detail came from the references" + WHY * (made.share < 0.05))
     say(f"look at {output}")

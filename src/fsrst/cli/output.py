@@ -52,6 +52,7 @@ def progress_shown() -> Iterator[Progress]:
         TextColumn("{task.description}", markup=False),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # else the result's lines would go to stderr
     )
     with bar:
         task = bar.add_task("", total=None)

@@ -13,10 +13,15 @@ from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.errors import FsrstError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fsrst.image import Pixels
     from fsrst.runtime.upscaler import Upscaler
 
 DEFAULT_MODEL = "fsrst2"
+HARDLY = 0.01  # share of all references under which it is said that they gave nothing
+SHOWN_NAMES = 3  # of files that are left out
 
 Model = Annotated[
     str,
@@ -36,10 +41,17 @@ Threads = Annotated[
 
 
 def upscale(
-    source: Annotated[Path, typer.Argument(metavar="LR", help="A picture, or a folder of them.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="LR", help="The small picture, or a folder of them.")
+    ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", metavar="OUT", help="The result: a picture, or a folder."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="The result: a picture, or of a folder a folder, in which they are PNG.",
+        ),
     ],
     ref: Annotated[
         list[Path] | None,
@@ -55,12 +67,24 @@ def upscale(
     precision: Precision = None,
     threads: Threads = None,
     resize: Annotated[
-        bool, typer.Option("--resize", help="Cut inputs to the model's size, if it has one.")
+        bool,
+        typer.Option("--resize", help="For fsrst and fsrst-small: cut inputs to their 32x32."),
     ] = False,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            min=8,
+            metavar="PX",
+            help="Reduce inputs to this longer side first; soft, noisy or compressed ones come out"
+            " better so. With --find-face 512 if nothing is said.",
+        ),
+    ] = None,
     find_face: Annotated[
         bool,
         typer.Option(
-            "--find-face", help="Whole photographs: cut out the head of the largest face of each."
+            "--find-face",
+            help="For whole photographs, not frames: the head of the largest face is cut out of"
+            " each, and alone written. Needs pip install 'fsrst[faces]'.",
         ),
     ] = False,
     strip: Annotated[
@@ -77,22 +101,21 @@ def upscale(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Upscale a small face with the help of other pictures of the same person.
+    """Make a small face four times as large, with the help of other pictures of the same person.
 
-    References may have any size: the largest centred part of the output's aspect is cut out and
-    resized, so give heads, or let --find-face cut them out of photographs, the input too. Without
-    references the model works on its own.
+    LR shows a head, from 8 to 512 px. References may have any size: the largest centred part of the
+    output's aspect is cut out and resized, so give heads, or let --find-face cut them out of
+    photographs, the input too. Without references the model works on its own.
     """
     jobs = _jobs(source, output)
     reference_paths = _references(ref or [], refs_dir)
     extra = {"--strip": strip, "--explain": explain}
     check_outputs([out for _, out in jobs], extra, [source, *reference_paths])
 
-    from fsrst.image import read_image, write_image
+    from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler
 
-    read = _head if find_face else read_image
-    references = [read(path) for path in reference_paths]
+    references = _read_references(reference_paths, find_face)
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if explain is not None and not upscaler.explains:
@@ -100,34 +123,17 @@ def upscale(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
             " fsrst2-small"
         )
-    inputs = [(path, out, *_fitted(path, read(path), upscaler, resize)) for path, out in jobs]
+    reader = Reader(upscaler, find_face, resize, max_side)
+    for path, _ in jobs:
+        reader.check(path)
     upscaler.set_references(references)
     setup_ms = (time.perf_counter() - start) * 1000
+    # with these the shares cost nothing; OpenVINO computes the picture again for them
+    asked = explain is not None or upscaler.backend != "openvino"
+    shared = bool(references) and upscaler.explains and asked
 
     results: list[dict[str, Any]] = []
-    with progress_shown() as progress:
-        for done, (path, out, lr, resized_from) in enumerate(inputs, start=1):
-            start = time.perf_counter()
-            sr = upscaler(lr)
-            ms = (time.perf_counter() - start) * 1000
-            write_image(out, sr, notes(upscaler))
-            results.append(
-                {
-                    "input": str(path),
-                    "output": str(out),
-                    "size_in": [lr.shape[1], lr.shape[0]],
-                    "size_out": [sr.shape[1], sr.shape[0]],
-                    "resized_from": resized_from,
-                    "ms": round(ms, 2),
-                }
-            )
-            if strip is not None:
-                write_image(strip, _strip(upscaler, lr, sr, references))
-            if explain is not None:
-                shares = _explained(upscaler, lr, sr, references, explain)
-                results[-1]["reference_shares"] = shares
-            if len(inputs) > 1:
-                progress(done, len(inputs), path.name)
+    left_out: list[str] = []
     run = {
         "model": upscaler.model,
         "backend": upscaler.backend,
@@ -135,16 +141,52 @@ def upscale(
         "references": upscaler.references,
         "setup_ms": round(setup_ms, 1),
     }
+    with progress_shown() as progress:
+        for done, (path, out) in enumerate(jobs, start=1):
+            try:
+                lr, facts = reader.read(path)
+                sr, shares, ms = _enlarged(upscaler, lr, shared or explain is not None)
+                write_image(out, sr, notes(upscaler))
+            except NoFaceError as error:
+                if len(jobs) == 1:
+                    raise
+                note(f"{error}; left out")
+                left_out.append(str(path))
+                continue
+            except FsrstError as error:
+                raise FsrstError(_so_far(str(error), results, jobs)) from error
+            result = {
+                "input": str(path),
+                "output": str(out),
+                "size_in": [lr.shape[1], lr.shape[0]],
+                "size_out": [sr.shape[1], sr.shape[0]],
+                **facts,
+                "ms": round(ms, 2),
+            }
+            if shares is not None:
+                result["reference_shares"] = [round(float(s.mean()), 4) for s in shares]
+            results.append(result)
+            if strip is not None:
+                write_image(strip, _strip(upscaler, lr, sr, references))
+            if explain is not None and shares is not None:
+                from fsrst.evaluate.explanation import explanation
+
+                write_image(explain, explanation(lr, sr, references, shares))
+            if not as_json:
+                _say_result(result, run)
+            if len(jobs) > 1:
+                progress(done, len(jobs), path.name)
+    if not results:
+        raise FsrstError(f"no face found in any of the {len(jobs)} pictures in {source}")
+    if left_out:
+        note(f"{len(left_out)} of {len(jobs)} left out: no face found")
     if as_json:
         pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
-        say_json({**run, **pictures, "results": results})
-        return
-    count = _counted(references)
-    for result in results:
-        (w, h), (width, height) = result["size_in"], result["size_out"]
-        say(
-            f"{result['output']}: {w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
-            f" ({run['model']}, {count}, {run['backend']} {run['precision']})"
+        say_json({**run, **pictures, "results": results, "left_out": left_out})
+    if shared and max(sum(r["reference_shares"]) for r in results) < HARDLY:
+        note(
+            "hardly anything of the references was used: they show another pose, light or day than"
+            " the input. Pictures taken with it, as in one call or one series, help most"
         )
 
 
@@ -162,6 +204,104 @@ def notes(upscaler: Upscaler) -> dict[str, str]:
     }
 
 
+class NoFaceError(FsrstError):
+    """A photograph in which no face is found."""
+
+
+class Reader:
+    """Reads inputs as the options ask: head cut out, reduced, of the model's size."""
+
+    def __init__(
+        self, upscaler: Upscaler, find_face: bool, resize: bool, max_side: int | None
+    ) -> None:
+        from fsrst.runtime.upscaler import MAX_SIDE
+
+        self.upscaler, self.find_face, self.resize = upscaler, find_face, resize
+        self.max_side = max_side or (MAX_SIDE if find_face else None)
+        if resize and upscaler.lr_size is None:
+            note(f"{upscaler.model} takes any size, so --resize does nothing; --max-side reduces")
+
+    def check(self, path: Path) -> None:
+        """Refuse, from the beginning of a file, what could not be upscaled."""
+        from fsrst.image import image_size
+
+        width, height = image_size(path)
+        if not self.find_face:
+            self._wanted(path, width, height)
+
+    def read(self, path: Path) -> tuple[Pixels, dict[str, Any]]:
+        """The input, and where in the picture it lies and what size it had."""
+        from fsrst.image import crop_to, read_image
+
+        if self.find_face:
+            pixels, place = _head(path)
+            head = dict(zip(("left", "top", "side"), place, strict=True))
+        else:
+            pixels, head = read_image(path), None
+        height, width = pixels.shape[:2]
+        wide, high = self._wanted(path, width, height)
+        same = (wide, high) == (width, height)
+        if self.upscaler.lr_size and not same:
+            cut = min(width, height)
+            note(
+                f"{path}: {width}x{height}, centred {cut}x{cut} resized to {wide}x{high} (--resize)"
+            )
+        elif not same:
+            note(f"{path}: {width}x{height} reduced to {wide}x{high} (--max-side)")
+        facts = {"head": head, "resized_from": None if same else [width, height]}
+        return crop_to(pixels, wide, high), facts
+
+    def _wanted(self, path: Path, width: int, height: int) -> tuple[int, int]:
+        """The input's size (width, height) [px] of a picture or head of another."""
+        side = self.upscaler.lr_size
+        if side is not None and (width, height) != (side, side):
+            if not self.resize:
+                raise FsrstError(
+                    f"{path} is {width}x{height}, but {self.upscaler.model} takes {side}x{side}:"
+                    " crop the head and reduce it, or let --resize cut the centred square and make"
+                    f" it {side}x{side}"
+                )
+            return side, side
+        longer = max(width, height)
+        if self.max_side is not None and longer > self.max_side:
+            factor = self.max_side / longer
+            width, height = max(1, round(width * factor)), max(1, round(height * factor))
+        try:
+            self.upscaler.check_size(width, height)
+        except FsrstError as error:
+            raise FsrstError(f"{path}: {error}") from error
+        return width, height
+
+
+def _enlarged(
+    upscaler: Upscaler, lr: Pixels, shared: bool
+) -> tuple[Pixels, NDArray[np.float32] | None, float]:
+    """The result, the references' shares in it if asked for, and its milliseconds."""
+    start = time.perf_counter()
+    if shared and upscaler.precision == "f32":
+        sr, shares = upscaler.explain(lr)
+        return sr, shares, (time.perf_counter() - start) * 1000
+    sr = upscaler(lr)
+    ms = (time.perf_counter() - start) * 1000
+    return sr, upscaler.explain(lr)[1] if shared else None, ms
+
+
+def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
+    (w, h), (width, height) = result["size_in"], result["size_out"]
+    used = ""
+    if result.get("reference_shares"):
+        used = f", {sum(result['reference_shares']):.0%} of the detail from them"
+    say(
+        f"{result['output']}: {w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
+        f" ({run['model']}, {_counted(run['references'])}{used}, {run['backend']}"
+        f" {run['precision']})"
+    )
+
+
+def _so_far(error: str, results: list[dict[str, Any]], jobs: list[tuple[Path, Path]]) -> str:
+    return f"{error}; {len(results)} of {len(jobs)} are written" if len(jobs) > 1 else error
+
+
 def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every picture to make."""
     if not source.is_dir():
@@ -172,6 +312,8 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
         return [(source, output)]
     if output.exists() and not output.is_dir():
         raise FsrstError(f"{source} is a folder, so {output} must be one too; it is a file")
+    if output.exists() and output.samefile(source):
+        raise FsrstError(f"{output} is the folder of the inputs; name another for the results")
     pictures = _pictures_in(source)
     jobs: dict[Path, Path] = {}
     for picture in pictures:
@@ -186,15 +328,16 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    from fsrst.image import IMAGE_SUFFIXES
+    from fsrst.image import READ_SUFFIXES
 
-    found = sorted(
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not p.name.startswith(".")
-    )
+    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    found = [p for p in files if p.suffix.lower() in READ_SUFFIXES]
     if not found:
-        raise FsrstError(f"no pictures in {folder}; expected {', '.join(IMAGE_SUFFIXES)}")
+        raise FsrstError(f"no pictures in {folder}; expected {', '.join(READ_SUFFIXES)}")
+    others = [p.name for p in files if p not in found]
+    if others:
+        names = ", ".join(others[:SHOWN_NAMES]) + (", ..." if others[SHOWN_NAMES:] else "")
+        note(f"{folder}: no pictures that can be read, left out: {names}")
     return found
 
 
@@ -204,6 +347,23 @@ def _references(named: list[Path], folder: Path | None) -> list[Path]:
     if not folder.is_dir():
         raise FsrstError(f"--refs-dir {folder} is not a folder")
     return [*named, *_pictures_in(folder)]
+
+
+def _read_references(paths: list[Path], find_face: bool) -> list[Pixels]:
+    """The pictures, or their heads; photographs without a face are left out and named."""
+    from fsrst.image import read_image
+
+    if not find_face:
+        return [read_image(path) for path in paths]
+    heads = []
+    for path in paths:
+        try:
+            heads.append(_head(path)[0])
+        except NoFaceError as error:
+            note(f"{error}; left out")
+    if paths and not heads:
+        raise FsrstError(f"no face found in any of the {len(paths)} references")
+    return heads
 
 
 def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: list[Path]) -> None:
@@ -233,13 +393,15 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
 
 
-def _head(path: Path) -> Pixels:
-    """The head of the largest face in a photograph.
+def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
+    """The head of the largest face in a photograph, and its (left, top, side) there [px].
 
     Raises
     ------
+    NoFaceError
+        If no face is found.
     FsrstError
-        If no face is found, or what finds faces is not installed.
+        If it is no picture, or what finds faces is not installed.
     """
     import numpy as np
 
@@ -247,66 +409,29 @@ def _head(path: Path) -> Pixels:
     from fsrst.image import read_image
 
     pixels = read_image(path)
-    head = find_head(pixels)
+    head, faces = find_head(pixels)
     if head is None:
-        raise FsrstError(f"{path}: no face found; cut the head out, and leave --find-face out")
+        raise NoFaceError(f"{path}: no face found (--find-face)")
     left, top, side = head
-    note(f"{path}: head of {side}x{side} px at {left},{top} (--find-face)")
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    among = f", the largest of {faces} faces" if faces > 1 else ""
+    note(f"{path}: head of {side}x{side} px at {left},{top}{among} (--find-face)")
+    return np.ascontiguousarray(pixels[top : top + side, left : left + side]), head
 
 
-def _fitted(
-    path: Path, lr: Pixels, upscaler: Upscaler, resize: bool
-) -> tuple[Pixels, list[int] | None]:
-    """The picture at the model's input size, and its size before if it had another [px]."""
-    from fsrst.image import crop_to
-
-    height, width = lr.shape[:2]
-    side = upscaler.lr_size
-    if side is None or (height, width) == (side, side):
-        try:
-            upscaler.check(lr)
-        except FsrstError as error:
-            raise FsrstError(f"{path}: {error}") from error
-        if resize and side is None:
-            note(f"{path}: {upscaler.model} takes any size, so --resize does nothing")
-        return lr, None
-    if not resize:
-        raise FsrstError(
-            f"{path} is {width}x{height}, but {upscaler.model} takes {side}x{side}: crop the head"
-            f" and reduce it, or let --resize cut the centred square and make it {side}x{side}"
-        )
-    cut = min(width, height)
-    note(f"{path}: {width}x{height}, centred {cut}x{cut} resized to {side}x{side} (--resize)")
-    return crop_to(lr, side, side), [width, height]
-
-
-def _counted(references: list[Pixels]) -> str:
-    return "1 reference" if len(references) == 1 else f"{len(references)} references"
-
-
-def _explained(
-    upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels], path: Path
-) -> list[float]:
-    """Write the sheet; the mean share of every reference."""
-    from fsrst.evaluate.explanation import explanation
-    from fsrst.image import write_image
-
-    _, shares = upscaler.explain(lr)
-    write_image(path, explanation(lr, sr, references, shares))
-    return [round(float(share), 4) for share in shares.mean(axis=(1, 2))]
+def _counted(references: int) -> str:
+    return "1 reference" if references == 1 else f"{references} references"
 
 
 def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:
-    from fsrst.evaluate.strips import Panel, strip
+    from fsrst.evaluate.strips import Panel, panel_height, strip
     from fsrst.image import crop_to, resize_bicubic
 
     height, width = sr.shape[:2]
     panels = [
         Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
         Panel("bicubic", resize_bicubic(lr, width, height)),
-        Panel(upscaler.model, sr, _counted(references)),
+        Panel(upscaler.model, sr, _counted(len(references))),
     ]
     for number, reference in enumerate(references, start=1):
         panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))
-    return strip(panels)
+    return strip(panels, height=panel_height(sr))

@@ -6,18 +6,28 @@ the ``refs_`` options move every reference against the input.
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.random import Generator
 from PIL import Image
 
+from fsrst.errors import FsrstError
 from fsrst.image import Pixels
+
+PROBABILITIES = ("refs_damage", "reference_dropout", "wrong_person")
+FACTORS = ("zoom", "refs_zoom", "refs_light")  # 1 +- the value, which stays above 0
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The zeros and False of the default change nothing."""
+    """The zeros and False of the default change nothing.
+
+    Raises
+    ------
+    FsrstError
+        If a value is of another type, or out of its range.
+    """
 
     flip: bool = False  # left-right, the same for target and references
     quarter_turns: bool = False  # up-down flips and quarter turns too, the same for all (the paper)
@@ -31,6 +41,21 @@ class Augmentation:
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     wrong_person: float = 0.0  # probability that all references show somebody else
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if field.type is bool:
+                good, expected = isinstance(value, bool), "true or false"
+            elif field.name in PROBABILITIES:
+                good, expected = number and 0 <= value <= 1, "a number from 0 to 1"
+            elif field.name in FACTORS:
+                good, expected = number and 0 <= value < 1, "a number from 0 to below 1"
+            else:
+                good, expected = number and 0 <= value < math.inf, "a number of 0 or more"
+            if not good:
+                raise FsrstError(f"augmentation: {field.name} must be {expected}, got {value!r}")
 
 
 Matrix = np.ndarray  # (3, 3), output pixel -> input pixel, about the picture's centre

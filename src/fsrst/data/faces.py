@@ -134,8 +134,9 @@ def head_square(face: Face, width: int, height: int) -> tuple[int, int, int]:
     return max(0, min(left, width - side)), max(0, min(top, height - side)), side
 
 
-def find_head(pixels: Pixels) -> tuple[int, int, int] | None:
-    """(left, top, side) [px] of the head with the largest face; None where no face is found.
+def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
+    """(left, top, side) [px] of the head with the largest face, None where no face is found; and
+    how many faces are.
 
     Small pictures are enlarged for the search, up to ``ENLARGED_AT_MOST`` times: faces are found
     from about 8 px on.
@@ -144,9 +145,9 @@ def find_head(pixels: Pixels) -> tuple[int, int, int] | None:
     factor = max(1, min(ENLARGED_AT_MOST, WORKING_SIDE // max(height, width)))
     faces = detect_faces(resize_bicubic(pixels, factor * width, factor * height))
     if not faces:
-        return None
+        return None, 0
     left, top, side = head_square(faces[0], factor * width, factor * height)
-    return left // factor, top // factor, max(1, side // factor)
+    return (left // factor, top // factor, max(1, side // factor)), len(faces)
 
 
 def aligned_face(pixels: Pixels, landmarks: Sequence[Point], size: int) -> Pixels:

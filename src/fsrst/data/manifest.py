@@ -60,6 +60,15 @@ class Manifest:
         text = "\n".join(_to_line(sample) for sample in self.samples)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def pictures(self, split: str) -> str:
+        """First 16 hex digits of the SHA-256 of a split's files: ``hash`` tells who and which, this
+        tells whether they are the same pictures, however they were made."""
+        digest = hashlib.sha256()
+        for file in sorted({f for s in self.split(split) for f in (s.target, *s.references)}):
+            content = hashlib.sha256((self.root / file).read_bytes()).hexdigest()
+            digest.update(f"{file} {content}\n".encode())
+        return digest.hexdigest()[:16]
+
     @property
     def scored(self) -> str:
         """The split that experiments score: val, or test in the paper's sets, which have no val."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fsrst.evaluate.strips import Panel, sheet, strip
+from fsrst.evaluate.strips import Panel, panel_height, sheet, strip
 from fsrst.image import Pixels, crop_to, to_uint8
 
 # Okabe and Ito's colours, told apart by colour-blind people too; a ninth reference begins again
@@ -47,7 +47,8 @@ def explanation(
             Panel("result", sr),
             Panel("detail from", _pixels(painted), f"no reference: {none.mean():.0%}"),
             Panel("on the face", _pixels(tinted)),
-        ]
+        ],
+        height=panel_height(sr),
     )
     if not references:
         return top
@@ -59,7 +60,8 @@ def explanation(
         )
         for number, reference in enumerate(references)
     ]
-    return sheet([top, *(strip(framed[i : i + 4]) for i in range(0, len(framed), 4))])
+    rows = [framed[i : i + 4] for i in range(0, len(framed), 4)]
+    return sheet([top, *(strip(row, height=panel_height(sr)) for row in rows)])
 
 
 def _framed(picture: Pixels, colour: NDArray[np.float32]) -> Pixels:

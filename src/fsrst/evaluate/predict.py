@@ -13,6 +13,7 @@ of one set of options; a run that was stopped goes on where it was.
 
 import hashlib
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -77,9 +78,9 @@ def predict(
 ) -> dict[str, Any]:
     """Upscale every sample of ``split`` under each condition; return the record.
 
-    Pictures that are already there are kept, unless the data set's are newer. ``command`` is the
-    command line to be printed beside the results. The right references are the sample's first
-    ``n_references``; the wrong ones are as many pictures of ``wrong_person``.
+    Pictures that are already there are kept, unless the data set's are newer or others.
+    ``command`` is the command line to be printed beside the results. The right references are the
+    sample's first ``n_references``; the wrong ones are as many pictures of ``wrong_person``.
 
     Raises
     ------
@@ -93,7 +94,12 @@ def predict(
     if "wrong" in conditions:
         wrong_person(samples, samples[0])  # one identity only: say so before the work starts
     record = _record(upscaler, manifest, split, n_references, command)
-    record["conditions"] = [*_join(out, record, manifest, samples), *conditions]
+    before = _join(out, record, manifest, samples)
+    if before and not same_data(read_record(out)["data"], record["data"]):
+        for name in before:  # made from other pictures of these names
+            shutil.rmtree(out / name, ignore_errors=True)
+        before = []
+    record["conditions"] = [*before, *conditions]
     record["conditions"] = [name for name in CONDITIONS if name in record["conditions"]]
     write_json(out / RECORD, record)
 
@@ -120,6 +126,14 @@ def newest(manifest: Manifest, split: str) -> int:
     """When the last of the split's pictures was written [ns]: what was scored before is stale."""
     files = {file for s in manifest.split(split) for file in (s.target, *s.references)}
     return max((manifest.root / file).stat().st_mtime_ns for file in files)
+
+
+def same_data(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Whether two records' ``data`` mean the same pictures; those of earlier versions name the
+    manifest alone."""
+    told = "pictures" in first and "pictures" in second
+    keys = ("name", "hash", "split") + (("pictures",) if told else ())
+    return all(first.get(key) == second.get(key) for key in keys)
 
 
 def up_to_date(path: Path, sources: Sequence[Path]) -> bool:
@@ -199,7 +213,12 @@ def _record(
         "backend": upscaler.backend,
         "precision": upscaler.precision,
         "scale": upscaler.scale,
-        "data": {"name": manifest.name, "hash": manifest.hash, "split": split},
+        "data": {
+            "name": manifest.name,
+            "hash": manifest.hash,
+            "split": split,
+            "pictures": manifest.pictures(split),
+        },
         "data_root": str(manifest.root.resolve()),  # where the scorer finds the truth
         "n_references": n_references,
         # Of the training run: prediction has no chance in it. The weights' header has the rest.
@@ -243,6 +262,9 @@ def _join(
     for key in DECISIVE:
         if key == "graph_hash" and None in (before.get(key), now[key]):
             continue  # torch has no graph, and records of earlier versions do not tell
+        if key == "data":  # other pictures are predicted anew, another set is not
+            before[key].pop("pictures", None)
+            now[key].pop("pictures")
         if before.get(key) != now.get(key):
             raise FsrstError(
                 f"{out} holds predictions made with {_difference(key, before.get(key), now[key])};"

@@ -80,7 +80,8 @@ def report(results: Sequence[str | Path]) -> str:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for summary in data["results"]:
         facts = summary["data"]
-        key = (facts["name"], facts["split"], facts["hash"], str(summary["scale"]))
+        pictures = facts.get("pictures", "")  # older summaries name the manifest alone
+        key = (facts["name"], facts["split"], facts["hash"], pictures, str(summary["scale"]))
         groups.setdefault(key, []).append(summary)
     parts = [_data_set(group) for group in groups.values()]
     parts += [_commands(data["results"]), _paper_part(data["paper"])]

@@ -97,7 +97,12 @@ def data_of(record: dict[str, Any], manifest: Manifest | None) -> tuple[Manifest
             f"{manifest.root} is not the data set of the predictions (hash {manifest.hash}, theirs"
             f" {record['data']['hash']}); give that one or predict again"
         )
-    return manifest, manifest.split(record["data"]["split"])
+    split = record["data"]["split"]
+    if record["data"].get("pictures") not in (None, manifest.pictures(split)):
+        raise FsrstError(
+            f"{manifest.root} has other pictures than when the predictions were made; predict again"
+        )
+    return manifest, manifest.split(split)
 
 
 def bicubic(truth: Pixels, scale: int) -> Pixels:

@@ -64,6 +64,11 @@ def strip(panels: Sequence[Panel], *, height: int = 256) -> Pixels:
     return np.asarray(canvas)
 
 
+def panel_height(result: Pixels) -> int:
+    """Height [px] at which a result can be judged: its own, from 256 up to 1024."""
+    return max(256, min(int(result.shape[0]), 1024))
+
+
 def sheet(rows: Sequence[Pixels]) -> Pixels:
     """Strips below each other, left-aligned on white -> uint8 (H, W, 3)."""
     if not rows:

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from fsrst.errors import FsrstError
@@ -26,19 +27,36 @@ MODELS: dict[str, Callable[..., ReferenceSR]] = {
 }
 
 
-def build(name: str, **options: Any) -> ReferenceSR:
+def build(name: str, /, **options: Any) -> ReferenceSR:
     """Make the network ``name`` with random weights.
 
     Raises
     ------
     FsrstError
-        For an unknown name or an option that the network does not take.
+        For an unknown name, an option that the network does not take, or a value it cannot be
+        made with.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise FsrstError(f"unknown model {name!r}; there are {', '.join(MODELS)}{hint}")
+    make = MODELS[name]
+    usual = {key: given.default for key, given in signature(make).parameters.items()}
+    usual.pop("name", None)  # not an option: it is fixed by MODELS
+    for key in options:
+        if key not in usual:
+            close = difflib.get_close_matches(key, usual, n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(usual)}"
+            raise FsrstError(f"model {name}: unknown option {key!r}; {hint}")
     try:
-        return MODELS[name](**options)
-    except (TypeError, ValueError) as error:
-        raise FsrstError(f"model {name}: {error}") from error
+        network = make(**options)
+    except Exception as error:  # torch and Python refuse a value in many ways
+        if isinstance(error, FsrstError) or not options:
+            raise
+        shown = ", ".join(f"{k} = {v!r} (usual: {usual[k]!r})" for k, v in options.items())
+        reason = " ".join(str(error).split())
+        raise FsrstError(f"model {name} cannot be made with {shown}: {reason}") from error
+    if isinstance(make, partial):  # weights must tell what MODELS would make otherwise
+        changed = {key: value for key, value in options.items() if key in make.keywords}
+        network.options = {**network.options, **changed}
+    return network

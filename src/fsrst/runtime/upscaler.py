@@ -99,6 +99,8 @@ class Upscaler:
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``). They replace those set before.
         """
+        if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
+            raise FsrstError("references are a list of pictures, got one picture; put it into [ ]")
         pictures = list(pictures)
         for number, picture in enumerate(pictures, start=1):
             _check_picture(picture, f"reference {number}")
@@ -137,6 +139,21 @@ class Upscaler:
     def check(self, lr: Pixels) -> None:
         """Raise the FsrstError that ``upscaler(lr)`` would raise for this picture, if any."""
         self._check_lr(lr, lr)
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise the FsrstError that a picture of ``width`` x ``height`` [px] would meet, if any."""
+        if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
+            raise FsrstError(
+                f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
+                " crop it to the head, or let --resize do it"
+            )
+        large = height * width > MAX_SIDE**2 or max(height, width) > MAX_LONG_SIDE
+        if min(height, width) < MIN_SIDE or large:
+            raise FsrstError(
+                f"the input is {width}x{height}; {self.model} enlarges heads from"
+                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}, the longer side up to"
+                f" {MAX_LONG_SIDE}: cut out the head, or reduce it (--max-side)"
+            )
 
     def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
         """Upscale pictures of one size that share the references."""
@@ -190,18 +207,7 @@ class Upscaler:
     def _check_lr(self, picture: Pixels, first: Pixels) -> None:
         _check_picture(picture, "the input")
         height, width = picture.shape[:2]
-        if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
-            raise FsrstError(
-                f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
-                " crop it to the head, or let --resize do it"
-            )
-        large = height * width > MAX_SIDE**2 or max(height, width) > MAX_LONG_SIDE
-        if min(height, width) < MIN_SIDE or large:
-            raise FsrstError(
-                f"the input is {width}x{height}; {self.model} enlarges heads from"
-                f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}, the longer side up to"
-                f" {MAX_LONG_SIDE}: cut out the head, or reduce it"
-            )
+        self.check_size(width, height)
         if picture.shape != first.shape:
             raise FsrstError(
                 f"a batch holds pictures of one size: got {width}x{height} beside"
@@ -319,6 +325,12 @@ def _find(model: str | Path, backend: str) -> tuple[Path, str]:
             names = ", ".join(file.name for file in found) or "none"
             raise FsrstError(f"folder {path} must hold one *{suffix}, found {names}; name the file")
         return path / found[0].name.removesuffix(suffix), suffix
+    if path.is_file():
+        weights = path.with_name(f"model{TORCH_SUFFIX}")  # beside a run's checkpoint.pt
+        raise FsrstError(
+            f"{path} is no model file; expected *{GRAPH_SUFFIX} or a run's {weights.name}"
+            f"{f'; name {weights}' if weights.is_file() else ''}"
+        )
     from difflib import get_close_matches
 
     near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)

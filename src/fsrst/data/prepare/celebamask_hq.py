@@ -90,7 +90,7 @@ def prepare_celebamask_hq(
         (unless ``partial``) pictures or rows are missing; it names the first missing path.
     """
     source, out = _root(Path(source)), Path(out)
-    refuse_another_set(out, "celebamask-hq")
+    refuse_another_set(out, "celebamask-hq", size=size)
     everyone = people_of(source / MAPPING, _identity_file(source, identities))
     rows = sum(map(len, everyone.values()))
     if rows < PICTURES and not partial:

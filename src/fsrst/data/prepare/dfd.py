@@ -124,10 +124,11 @@ def prepare_dfd(
         be used, or PyAV or the detector is missing; it names the missing path.
     """
     source, out = Path(source), Path(out)
-    refuse_another_set(out, "dfd")
+    refuse_another_set(out, "dfd", size=size)
     every = find_videos(source, quality)
     videos = [video for video in every if video.scene in SCENES]
     folder = every[0].path.parent
+    refuse_another_set(out, "dfd", size=size, quality=folder.parent.name)
     absent = _absent(folder, videos)
     if (len(videos) < PAPER_USED and not partial) or not videos:
         raise FsrstError(

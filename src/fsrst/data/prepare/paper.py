@@ -141,23 +141,32 @@ def write_made_of(path: Path, pixels: Pixels, text: str) -> None:
     write_image(path, pixels, {MADE_OF: text})
 
 
-def refuse_another_set(out: Path, kind: str) -> None:
-    """A data set of the paper replaces its own earlier version only.
+def refuse_another_set(out: Path, kind: str, *, size: int, quality: str | None = None) -> None:
+    """A data set of the paper replaces its own earlier version only: an interrupted run would
+    leave both kinds of pictures under the old manifest.
 
     Raises
     ------
     FsrstError
-        If ``out`` holds a data set that was made in another way.
+        If ``out`` holds a data set that was made in another way, of another size [px] or quality.
     """
     if not (out / MANIFEST).is_file():
         return
     try:
-        made_by = json.loads((out / DATASET).read_text(encoding="utf-8"))["made_by"]
-        kinds = {str(how["prepare"]) for how in made_by.values()}
+        info = json.loads((out / DATASET).read_text(encoding="utf-8"))
+        kinds = {str(how["prepare"]) for how in info["made_by"].values()}
+        qualities = {how.get("quality") for how in info["made_by"].values()}
+        before = info["size"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        kinds = {"another program"}
+        kinds, qualities, before = {"another program"}, {quality}, size
     if kinds != {kind}:
         raise FsrstError(
             f"{out} holds a data set made by {' and '.join(sorted(kinds))}, not by {kind};"
             " choose another folder"
         )
+    for what, there, now in (("px", {before}, size), ("compression", qualities, quality)):
+        if now is not None and there != {now}:
+            raise FsrstError(
+                f"{out} holds pictures of {' and '.join(sorted(map(str, there)))} {what}, not"
+                f" {now}; choose another folder"
+            )

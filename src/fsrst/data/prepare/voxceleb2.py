@@ -102,7 +102,7 @@ def prepare_voxceleb2(
         118 identities are there, none has four videos, or PyAV is missing; it names the path.
     """
     source, out = Path(source), Path(out)
-    refuse_another_set(out, "voxceleb2")
+    refuse_another_set(out, "voxceleb2", size=size)
     root = _root(source)
     listed = _listed(source, root, meta)
     people = find_people(root, listed)
@@ -255,21 +255,28 @@ def _counts(
     left_out: dict[str, str],
     samples: int,
 ) -> list[Count]:
-    reasons = []
+    missing, left = "", ""
     if absent:
         names = ", ".join(absent[:EXAMPLES])
         more = ", ..." if len(absent) > EXAMPLES else ""
-        reasons.append(f"{len(absent)} of those listed in {META} have no folder: {names}{more}")
+        missing = f"{len(absent)} of those listed in {META} have no folder: {names}{more}"
+    elif len(people) < PAPER_IDENTITIES:
+        missing = f"{PAPER_IDENTITIES - len(people)} of {PAPER_IDENTITIES} are not on disk"
     if left_out:
         first, reason = next(iter(left_out.items()))
         more = f", and {len(left_out) - 1} more are left out" if len(left_out) > 1 else ""
-        reasons.append(f"{first} is left out ({reason}){more}")
-    why = "; ".join(reasons) or f"the paper used {PAPER_IDENTITIES} of the identities"
+        left = f"{first} is left out ({reason}){more}"
+    chosen = f"the paper used {PAPER_IDENTITIES} of the identities"
     counts = [
-        Count("test identities on disk", PAPER_IDENTITIES, len(people), why),
+        Count("test identities on disk", PAPER_IDENTITIES, len(people), missing or chosen),
         Count("their videos", None, sum(len(person.videos) for person in people)),
         Count("their tracks", None, sum(len(t) for p in people for t in p.videos.values())),
-        Count("test samples", PAPER_IDENTITIES, samples, why),
+        Count(
+            "test samples",
+            PAPER_IDENTITIES,
+            samples,
+            "; ".join(reason for reason in (missing, left) if reason) or chosen,
+        ),
     ]
     if listed is not None:
         counts.insert(0, Count(f"test identities in {META}", None, len(listed)))
