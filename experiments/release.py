@@ -221,7 +221,7 @@ def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
         "psnr_standard_error": ("its standard error, by person [dB]", 2),
         "psnr_pooled": ("PSNR, pooled [dB]", 2),
         "ssim": ("SSIM (Gaussian 11, sigma 1.5)", 4),
-        "identity_distance": ("identity distance (dlib), less is better", 3),
+        "identity_distance": ("identity distance (dlib), less is better", 4),
     }
     for measure, (title, digits) in titles.items():
         if measure in found:

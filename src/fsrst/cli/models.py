@@ -56,7 +56,12 @@ def info(
         side, scale = header["lr_size"], header["scale"]
         sizes = f"{side}x{side} -> {side * scale}x{side * scale}" if side else f"any size {scale}x"
         say(f"{name:<20}{header['parameters']:>12,}  {sizes:<18}{_scores(header)}")
-    if not headers:
+    if headers:
+        say(
+            "right, wrong, none: references of the same person, of another, no references; call:"
+            " frames of video calls, photo: photographs of other days, of people in no training set"
+        )
+    else:
         say("no models are shipped with this copy")
     found = ", ".join(f"{name} {version}" for name, version in backends.items() if version)
     missing = ", ".join(name for name, version in backends.items() if not version)
