@@ -185,7 +185,8 @@ def markdown(result: dict[str, Any]) -> str:
         f" {lengths_of(result['cells'])} each, same data, augmentation and seed"
         f" ({configs_of(result['cells'])}). Over none: against the ResNet of row 0, ± standard"
         " error over pictures, clustered by person; several seeds: mean ± standard deviation."
-        " Another seed is not in a single row's ±."
+        " Another seed is not in a single row's ±. Fewer references are the first that a sample"
+        " lists: of a clip its first frames, which lie farthest from the targets."
         + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
