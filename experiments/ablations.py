@@ -290,6 +290,7 @@ def evaluated(
         summary["weights_hash"] == upscaler.info["weights_hash"]
         and summary["n_references"] == n_references
         and summary["data"]["hash"] == manifest.hash
+        and summary["data"].get("pictures") in (None, manifest.pictures_hash(manifest.scored))
         and set(conditions) <= set(summary["conditions"])
         and (not identity or "identity_distance" in summary["conditions"]["bicubic"])
         and path.stat().st_mtime_ns >= newest(manifest, manifest.scored)

@@ -138,7 +138,7 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
         "minutes": length.minutes,
         "samples": length.samples,
         "data_hash": [content_of(manifest) for manifest in trained_on],
-        "pictures": [manifest.pictures(options.split) for manifest in trained_on],
+        "pictures": [manifest.pictures_hash(options.split) for manifest in trained_on],
         "smoke": smoke,
         **options.model_dump(mode="json", exclude=set(LENGTHS)),
     }

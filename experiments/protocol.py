@@ -156,7 +156,7 @@ def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[
     if done.is_file() and done.stat().st_mtime_ns >= newest(test, test.scored):
         summary = json.loads(done.read_text(encoding="utf-8"))
         same = summary["weights_hash"] == header["weights_hash"]
-        same &= summary["data"].get("pictures") in (None, test.pictures(test.scored))
+        same &= summary["data"].get("pictures") in (None, test.pictures_hash(test.scored))
         scored = not study.identity or "identity_distance" in summary["definitions"]
         if same and scored and summary["data"]["hash"] == test.hash:
             return out, summary

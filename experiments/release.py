@@ -283,7 +283,7 @@ CONTINUED = (
 # FSRST2 is trained in parts: ending of a run's folder -> ending of the config that makes it
 PARTS = {"-first": "", "": "-finish", "-photographs": "-photographs"}
 LIMITS_BEYOND = (
-    "- References help where they show the pose and light of the input, as in a call. Of"
+    "- References help where they show the pose of the input, as in a call. Of"
     " photographs of other days the network uses little (see the columns)."
 )
 LIMITS_PAPER = (

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from curves import Curve, beside, chart, save, table
 from protocol import finished
+from references import DRAWS, LIGHTS, MANY, NUMBER
 
 from fsrst.errors import FsrstError
 from fsrst.evaluate.report import report
@@ -151,9 +152,8 @@ def findings() -> str:
         "\n".join(lines) + "\n\nThe paper's network hardly uses its references: they pass through"
         " three channels at the input's resolution, and their weights sum to 1 whoever they show."
         " On photographs of other days, pictures of somebody else serve nearly as well. FSRST2"
-        " looks detail up where a reference shows what the input shows: in a call that is more"
-        " than half of the picture, on photographs of other days hardly anything (section"
-        " Aggregation)."
+        " looks detail up where a reference shows what the input shows: how much that"
+        " is stands in section Aggregation."
     )
 
 
@@ -335,19 +335,21 @@ def reference_table(measured: dict[str, Any]) -> str:
             "psnr_mean", 2, bicubic,
         ),
     ]  # fmt: skip
-    if "of 8" in some:
+    many = f"of {MANY}"
+    if many in some:
         parts += [
-            "So many drawn from eight, four times each. The last five of the eight lie nearer to"
-            " the frames that are enlarged, and near ones are worth more:",
+            f"So many drawn from {MANY}, {DRAWS} times each. The last of them lie nearer to the"
+            " frames that are enlarged, and near ones are worth more:",
             compared(
                 "PSNR [dB]",
-                [f"{n} of eight" for n in some["of 8"]],
-                {name: [*found["of 8"].values()] for name, found in models.items()},
+                [f"{n} {many}" for n in some[many]],
+                {name: [*found[many].values()] for name, found in models.items()},
                 "psnr_mean", 2, bicubic,
             ),
         ]  # fmt: skip
     parts += [
-        "The light of three references changed (exposure; warmer: red 110 %, blue 90 %):",
+        f"The light of {NUMBER} references changed (exposure; warmer: red, green and blue times"
+        f" {', '.join(map(str, LIGHTS['warmer']))}):",
         compared(
             "PSNR [dB]",
             ["as they are", *some["light"]],
@@ -540,10 +542,7 @@ def training_table(training: dict[str, Any]) -> str:
         f"| ours: bf16, channels_last, batch 16, references in one pass | {rate['ours']:.1f} |\n"
         f"| the same, four targets share a reference set | {rate['ours, shared']:.1f} |\n"
         f"| the loader alone, all augmentations | {training['loader_samples_per_s']:.0f} |\n\n"
-        "The target of three times is missed. Convolutions are 85 % of a step and already run near"
-        " the cores' bfloat16 peak, which is twice the float32 peak that the plain loop comes close"
-        " to; only less work would help, and sharing reference sets is the less work that was"
-        " found. Batches of 24, 32 and 48 were no faster.\n\n"
+        "What bounds it: docs/log.md.\n\n"
         f"Peak memory of a training process at batch 16: {training['peak_memory_gb']:.2f} GB."
     )
 

@@ -275,7 +275,7 @@ def test_photographs_without_a_face_are_left_out(
 def test_heads_of_photographs_are_reduced_to_what_the_model_takes(
     face: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from fsrst.cli.upscale import Reader
+    from fsrst.cli.inputs import Reader
 
     monkeypatch.setattr("fsrst.data.faces.find_head", lambda pixels: ((0, 0, 600), 1))
     write_image(face / "portrait.png", np.zeros((600, 650, 3), np.uint8))
@@ -283,6 +283,33 @@ def test_heads_of_photographs_are_reduced_to_what_the_model_takes(
     pixels, facts = Reader(upscaler, True, False, None).read(face / "portrait.png")
     assert pixels.shape == (512, 512, 3) and facts["resized_from"] == [600, 600]
     assert "600x600 reduced to 512x512" in capsys.readouterr().err
+
+
+def test_inputs_are_reduced_to_a_longer_side(
+    face: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Aspect kept, also where the picture itself would be too large."""
+    wide = np.pad(drawn_faces[0], ((0, 0), (500, 500), (0, 0)), mode="edge")  # 128x1128
+    write_image(face / "wide.png", wide)
+    common = ["upscale", face / "wide.png", "-o", face / "out.png", "--model", "fsrst2-small"]
+    assert call(*common) == 2
+    assert "1128x128" in capsys.readouterr().err
+    assert call(*common, "--max-side", 141, "--json") == 0
+    said = capsys.readouterr()
+    (result,) = json.loads(said.out)["results"]
+    assert result["size_in"] == [141, 16] and result["resized_from"] == [1128, 128]
+    assert "1128x128 reduced to 141x16 (--max-side)" in said.err
+
+
+def test_all_of_a_folder_is_looked_at_before_the_first_is_written(
+    face: Path, exported_model: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (face / "frames").mkdir()
+    write_image(face / "frames" / "1.png", degrade(drawn_faces[0], 4))
+    write_image(face / "frames" / "2.png", drawn_faces[0])
+    assert call("upscale", face / "frames", "-o", face / "out", "--model", exported_model) == 2
+    assert "2.png is 128x128, but" in capsys.readouterr().err
+    assert not (face / "out").exists()
 
 
 def test_references_that_do_not_fit_are_said_to_give_nothing(

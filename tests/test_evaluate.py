@@ -107,7 +107,7 @@ def test_as_many_wrong_references_as_right_ones() -> None:
 
 def test_record(manifest: Manifest, results: Path) -> None:
     record = json.loads((results / "predictions.json").read_text())
-    pictures = manifest.pictures("val")
+    pictures = manifest.pictures_hash("val")
     expected = {"name": manifest.name, "hash": manifest.hash, "split": "val", "pictures": pictures}
     assert record["data"] == expected
     assert record["conditions"] == list(CONDITIONS)

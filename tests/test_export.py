@@ -298,6 +298,29 @@ def test_any_size_any_number(
     assert np.abs(parts - shares.numpy()).max() < 5e-3
 
 
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_light_is_exported(any_size: tuple[FSRST2, Path], backend: str) -> None:
+    model, stem = any_size
+    runner: Any = OnnxBackend(stem, threads=1)
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+        from fsrst.runtime.openvino_backend import OpenVinoBackend
+
+        runner = OpenVinoBackend(stem, precision="f32", threads=1)
+    face = draw_face(4, 0, 128)
+    lr = torch.from_numpy(to_planes(degrade(face, 4)))[None]
+    ref = torch.from_numpy(to_planes(np.roll(face, (2, -3), axis=(0, 1))))[None]
+    refs = torch.stack([ref * 0.6, ref, ref * torch.tensor([0.9, 1.0, 0.7]).view(3, 1, 1)], dim=1)
+    with torch.no_grad():
+        gain = model.pose(lr, model.encode(refs)[3])[2]
+        sr, shares = model.upscale_explained(lr, model.encode(refs))
+    assert (gain[[0, 2]].amax(dim=(1, 2, 3)) > 1.2).all() and (gain[1] == 1).all()
+    state = runner.encode(refs.numpy(), np.ones((1, 3), np.float32))
+    found, parts = runner.explain(lr.numpy(), *state)
+    assert np.abs(found - sr.numpy()).max() < 1e-3
+    assert np.abs(parts - shares.numpy()).max() < 5e-3
+
+
 def test_bfloat16_samples_where_float32_does(any_size: tuple[FSRST2, Path]) -> None:
     """At 40 px a bfloat16 place would be half a pixel off, and sharp detail with it."""
     pytest.importorskip("openvino")

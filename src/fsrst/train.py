@@ -94,7 +94,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
     manifests = [load_manifest(root) for root in options.data]
-    pictures = [manifest.pictures(options.split) for manifest in manifests]
+    pictures = [manifest.pictures_hash(options.split) for manifest in manifests]
     data = TrainingSet(
         manifests,
         options.split,

@@ -30,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(short_help="Upscale a face, or a folder of them.")(upscale.upscale)
-app.command(short_help="See it done on real photographs.")(demo.demo)
+app.command(short_help="See it done on real faces.")(demo.demo)
 app.command(short_help="List shipped models and backends.")(models.info)
 app.command(short_help="Read a checkpoint of the paper's authors.")(models.convert)
 app.command(short_help="Write the graphs that upscaling needs.")(models.export)

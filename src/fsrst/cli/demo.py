@@ -1,4 +1,4 @@
-"""``fsrst demo``: see the main job done on real photographs, with figures."""
+"""``fsrst demo``: see the main job done on a frame of a call and a photograph, with figures."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ import typer
 
 from fsrst.cli.output import note, say, say_json
 from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads, check_outputs
-
-WHY = (
-    ": photographs of other days show little that fits; fsrst demo --drawn shows what a call gives"
-)
 
 
 def demo(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fsrst import __version__
+from fsrst.cli.inputs import NoFaceError, Reader, pictures_in, read_references, reference_paths
 from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.errors import FsrstError
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "fsrst2"
 HARDLY = 0.01  # share of all references under which it is said that they gave nothing
-SHOWN_NAMES = 3  # of files that are left out
 
 Model = Annotated[
     str,
@@ -108,14 +108,14 @@ def upscale(
     photographs, the input too. Without references the model works on its own.
     """
     jobs = _jobs(source, output)
-    reference_paths = _references(ref or [], refs_dir)
+    paths = reference_paths(ref or [], refs_dir)
     extra = {"--strip": strip, "--explain": explain}
-    check_outputs([out for _, out in jobs], extra, [source, *reference_paths])
+    check_outputs([out for _, out in jobs], extra, [source, *paths])
 
     from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler
 
-    references = _read_references(reference_paths, find_face)
+    references = read_references(paths, find_face)
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if explain is not None and not upscaler.explains:
@@ -185,7 +185,7 @@ def upscale(
         say_json({**run, **pictures, "results": results, "left_out": left_out})
     if shared and max(sum(r["reference_shares"]) for r in results) < HARDLY:
         note(
-            "hardly anything of the references was used: they show another pose, light or day than"
+            "hardly anything of the references was used: they show another pose or another day than"
             " the input. Pictures taken with it, as in one call or one series, help most"
         )
 
@@ -202,75 +202,6 @@ def notes(upscaler: Upscaler) -> dict[str, str]:
         "Precision": upscaler.precision,
         "References": str(upscaler.references),
     }
-
-
-class NoFaceError(FsrstError):
-    """A photograph in which no face is found."""
-
-
-class Reader:
-    """Reads inputs as the options ask: head cut out, reduced, of the model's size."""
-
-    def __init__(
-        self, upscaler: Upscaler, find_face: bool, resize: bool, max_side: int | None
-    ) -> None:
-        from fsrst.runtime.upscaler import MAX_SIDE
-
-        self.upscaler, self.find_face, self.resize = upscaler, find_face, resize
-        self.max_side = max_side or (MAX_SIDE if find_face else None)
-        if resize and upscaler.lr_size is None:
-            note(f"{upscaler.model} takes any size, so --resize does nothing; --max-side reduces")
-
-    def check(self, path: Path) -> None:
-        """Refuse, from the beginning of a file, what could not be upscaled."""
-        from fsrst.image import image_size
-
-        width, height = image_size(path)
-        if not self.find_face:
-            self._wanted(path, width, height)
-
-    def read(self, path: Path) -> tuple[Pixels, dict[str, Any]]:
-        """The input, and where in the picture it lies and what size it had."""
-        from fsrst.image import crop_to, read_image
-
-        if self.find_face:
-            pixels, place = _head(path)
-            head = dict(zip(("left", "top", "side"), place, strict=True))
-        else:
-            pixels, head = read_image(path), None
-        height, width = pixels.shape[:2]
-        wide, high = self._wanted(path, width, height)
-        same = (wide, high) == (width, height)
-        if self.upscaler.lr_size and not same:
-            cut = min(width, height)
-            note(
-                f"{path}: {width}x{height}, centred {cut}x{cut} resized to {wide}x{high} (--resize)"
-            )
-        elif not same:
-            note(f"{path}: {width}x{height} reduced to {wide}x{high} (--max-side)")
-        facts = {"head": head, "resized_from": None if same else [width, height]}
-        return crop_to(pixels, wide, high), facts
-
-    def _wanted(self, path: Path, width: int, height: int) -> tuple[int, int]:
-        """The input's size (width, height) [px] of a picture or head of another."""
-        side = self.upscaler.lr_size
-        if side is not None and (width, height) != (side, side):
-            if not self.resize:
-                raise FsrstError(
-                    f"{path} is {width}x{height}, but {self.upscaler.model} takes {side}x{side}:"
-                    " crop the head and reduce it, or let --resize cut the centred square and make"
-                    f" it {side}x{side}"
-                )
-            return side, side
-        longer = max(width, height)
-        if self.max_side is not None and longer > self.max_side:
-            factor = self.max_side / longer
-            width, height = max(1, round(width * factor)), max(1, round(height * factor))
-        try:
-            self.upscaler.check_size(width, height)
-        except FsrstError as error:
-            raise FsrstError(f"{path}: {error}") from error
-        return width, height
 
 
 def _enlarged(
@@ -314,7 +245,7 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
         raise FsrstError(f"{source} is a folder, so {output} must be one too; it is a file")
     if output.exists() and output.samefile(source):
         raise FsrstError(f"{output} is the folder of the inputs; name another for the results")
-    pictures = _pictures_in(source)
+    pictures = pictures_in(source)
     jobs: dict[Path, Path] = {}
     for picture in pictures:
         out = output / f"{picture.stem}.png"
@@ -325,45 +256,6 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
             )
         jobs[out] = picture
     return [(picture, out) for out, picture in jobs.items()]
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    from fsrst.image import READ_SUFFIXES
-
-    files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    found = [p for p in files if p.suffix.lower() in READ_SUFFIXES]
-    if not found:
-        raise FsrstError(f"no pictures in {folder}; expected {', '.join(READ_SUFFIXES)}")
-    others = [p.name for p in files if p not in found]
-    if others:
-        names = ", ".join(others[:SHOWN_NAMES]) + (", ..." if others[SHOWN_NAMES:] else "")
-        note(f"{folder}: no pictures that can be read, left out: {names}")
-    return found
-
-
-def _references(named: list[Path], folder: Path | None) -> list[Path]:
-    if folder is None:
-        return named
-    if not folder.is_dir():
-        raise FsrstError(f"--refs-dir {folder} is not a folder")
-    return [*named, *_pictures_in(folder)]
-
-
-def _read_references(paths: list[Path], find_face: bool) -> list[Pixels]:
-    """The pictures, or their heads; photographs without a face are left out and named."""
-    from fsrst.image import read_image
-
-    if not find_face:
-        return [read_image(path) for path in paths]
-    heads = []
-    for path in paths:
-        try:
-            heads.append(_head(path)[0])
-        except NoFaceError as error:
-            note(f"{error}; left out")
-    if paths and not heads:
-        raise FsrstError(f"no face found in any of the {len(paths)} references")
-    return heads
 
 
 def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: list[Path]) -> None:
@@ -391,31 +283,6 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
         other = named.setdefault(path.resolve(), option)
         if other != option:
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
-
-
-def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
-    """The head of the largest face in a photograph, and its (left, top, side) there [px].
-
-    Raises
-    ------
-    NoFaceError
-        If no face is found.
-    FsrstError
-        If it is no picture, or what finds faces is not installed.
-    """
-    import numpy as np
-
-    from fsrst.data.faces import find_head
-    from fsrst.image import read_image
-
-    pixels = read_image(path)
-    head, faces = find_head(pixels)
-    if head is None:
-        raise NoFaceError(f"{path}: no face found (--find-face)")
-    left, top, side = head
-    among = f", the largest of {faces} faces" if faces > 1 else ""
-    note(f"{path}: head of {side}x{side} px at {left},{top}{among} (--find-face)")
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side]), head
 
 
 def _counted(references: int) -> str:

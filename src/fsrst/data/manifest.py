@@ -60,9 +60,15 @@ class Manifest:
         text = "\n".join(_to_line(sample) for sample in self.samples)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def pictures(self, split: str) -> str:
+    def pictures_hash(self, split: str) -> str:
         """First 16 hex digits of the SHA-256 of a split's files: ``hash`` tells who and which, this
-        tells whether they are the same pictures, however they were made."""
+        tells whether they are the same pictures, however they were made.
+
+        Raises
+        ------
+        FsrstError
+            If there is no such split.
+        """
         digest = hashlib.sha256()
         for file in sorted({f for s in self.split(split) for f in (s.target, *s.references)}):
             content = hashlib.sha256((self.root / file).read_bytes()).hexdigest()

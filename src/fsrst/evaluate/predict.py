@@ -217,7 +217,7 @@ def _record(
             "name": manifest.name,
             "hash": manifest.hash,
             "split": split,
-            "pictures": manifest.pictures(split),
+            "pictures": manifest.pictures_hash(split),
         },
         "data_root": str(manifest.root.resolve()),  # where the scorer finds the truth
         "n_references": n_references,

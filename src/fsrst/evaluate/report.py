@@ -12,7 +12,13 @@ from typing import Any
 
 from fsrst.data.manifest import Manifest, Sample, by_identity
 from fsrst.errors import FsrstError
-from fsrst.evaluate.predict import CONDITIONS, prediction_path, read_record, references_of
+from fsrst.evaluate.predict import (
+    CONDITIONS,
+    prediction_path,
+    read_record,
+    references_of,
+    same_data,
+)
 from fsrst.evaluate.score import BICUBIC, SUMMARY, bicubic, data_of, read_scores, score
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.image import read_image, write_image
@@ -77,13 +83,17 @@ def report(results: Sequence[str | Path]) -> str:
     """Markdown: per data set a table of PSNR and one of the other measures, then the commands and
     the paper's numbers."""
     data = report_data(results)
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    groups: list[list[dict[str, Any]]] = []
     for summary in data["results"]:
-        facts = summary["data"]
-        pictures = facts.get("pictures", "")  # older summaries name the manifest alone
-        key = (facts["name"], facts["split"], facts["hash"], pictures, str(summary["scale"]))
-        groups.setdefault(key, []).append(summary)
-    parts = [_data_set(group) for group in groups.values()]
+        for group in groups:
+            if group[0]["scale"] == summary["scale"] and all(
+                same_data(other["data"], summary["data"]) for other in group
+            ):
+                group.append(summary)
+                break
+        else:
+            groups.append([summary])
+    parts = [_data_set(group) for group in groups]
     parts += [_commands(data["results"]), _paper_part(data["paper"])]
     return "\n\n".join(part for part in parts if part) + "\n"
 

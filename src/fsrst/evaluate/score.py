@@ -98,7 +98,7 @@ def data_of(record: dict[str, Any], manifest: Manifest | None) -> tuple[Manifest
             f" {record['data']['hash']}); give that one or predict again"
         )
     split = record["data"]["split"]
-    if record["data"].get("pictures") not in (None, manifest.pictures(split)):
+    if record["data"].get("pictures") not in (None, manifest.pictures_hash(split)):
         raise FsrstError(
             f"{manifest.root} has other pictures than when the predictions were made; predict again"
         )

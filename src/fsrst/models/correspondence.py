@@ -34,7 +34,7 @@ def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     cost = costs(seen, by_phase(sample(thumbnails, place), COARSE))
     table = shift_table(COARSE, DRIFT, seen)
     far = squares(table[:, :2]).sum(dim=1).sqrt() * FAR
-    cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # which leaves the second as it is
+    cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # far is the same everywhere
     mean = (nearness(cost).flatten(2).transpose(1, 2) @ table).transpose(1, 2)
     mean = mean.view(m, 3, *seen.shape[-2:])
     return gaussian(mean[:, :2] / mean[:, 2:], DRIFT_SMOOTH)

@@ -47,7 +47,7 @@ CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them thi
 FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
 TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
 BETTER = 0.9  # theta and light are changed where that brings the misfit below this part of it
-GAIN_LIMIT = 2.5  # of the change of light, each way
+GAIN_LIMIT = 2.5  # of a change of light, each way; there are two
 TOGETHER = 8  # pairs of pictures that are searched together in training
 ABSENT = -1e4  # score of an empty place
 
@@ -55,11 +55,17 @@ ABSENT = -1e4  # score of an empty place
 class FSRST2(ReferenceSR):
     """``width`` channels, ``blocks`` residual blocks in the trunk, ``head_width`` at s/2.
 
-    ``reach`` [input px] bounds the search to 2 * s * reach shifts along each axis. The remaining
-    options take parts away, for the ablations of docs/results.md: ``reach`` 0 (no search),
-    ``coarse`` (the spatial transformer), ``drift`` (what moves beyond it), ``flow`` (the last
-    correction), ``none`` (the choice of no reference), ``detail`` (else references come in as
-    features only), ``features`` (their channels), ``grey`` references.
+    ``name`` is that in the weights; ``scale`` is 2, 4 or 8. ``reach`` [input px] bounds the search
+    to 2 * s * reach shifts along each axis. The remaining options take parts away, for the
+    ablations of docs/results.md: ``reach`` 0 (no search), ``coarse`` (the spatial transformer),
+    ``drift`` (what moves beyond it), ``flow`` (the last correction), ``none`` (the choice of no
+    reference), ``detail`` (else references come in as features only), ``features`` (their
+    channels), ``grey`` references.
+
+    Raises
+    ------
+    ValueError
+        For another scale, a negative ``reach``, or no feature at all.
     """
 
     def __init__(
@@ -128,6 +134,8 @@ class FSRST2(ReferenceSR):
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
         """(detail (B, N, 3, H, W), sketch, blurred (B, N, 3, H, W), thumbnails, present).
 
+        Detail and sketch are differences, about 0; blurred and thumbnails are pictures in [0, 1].
+
         The sketch (B, N, 3, 2H/s, 2W/s) is the detail at twice the input's resolution, which is
         enough to judge it; the thumbnails are (B, N, 3, 32, 32).
 
@@ -157,7 +165,8 @@ class FSRST2(ReferenceSR):
         return self.upscale_explained(lr, state)[0]
 
     def upscale_explained(self, lr: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """``sr``, and the share of every reference in each output pixel, (B, N, s*h, s*w).
+        """``lr`` (B, 3, h, w), state of ``encode`` -> ``sr`` (B, 3, s*h, s*w), and the share of
+        every reference in each output pixel, (B, N, s*h, s*w).
 
         The shares of a pixel and that of "none of them" sum to 1.
         """
@@ -200,8 +209,8 @@ class FSRST2(ReferenceSR):
         which gain and offset, (B*N, 3, 1, 1) each, its colours become the input's.
 
         The coarse transformer's theta where, drift and all, it explains the input better than the
-        identity does; else the identity. The light is compared twice: as the pictures are, so that
-        what shows the same can be found, and where that lies.
+        identity does; else the identity. The light is compared twice: as the thumbnails are, so
+        that what shows the same can be found, and again once they are laid over the input.
         """
         b, n = thumbnails.shape[:2]
         seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
@@ -251,8 +260,8 @@ class FSRST2(ReferenceSR):
 
         ``lit`` (B*N, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
         (B*N, 2, 16, 16) -> shifts (B*N, 2, h, w) [output px] and how well they fit
-        (B*N, 6, h, w): colour misfit in the input's light, its mean square in a window (root),
-        roughness of the shifts.
+        (B*N, 6, h, w): colour misfit in the input's light and its mean square in a window (root),
+        both times ``CONTRAST``, and roughness of the shifts.
         """
         s, (h, w) = self.scale, lit.shape[-2:]
         with full_precision(lit):  # positions need more than 8 bits
@@ -307,9 +316,11 @@ class FSRST2(ReferenceSR):
             return loss
         refs, present = batch["refs"], batch["present"].flatten()
         low = F.interpolate(refs.flatten(0, 1).float(), scale_factor=1 / self.scale, mode="area")
-        thumbnails = thumbnail(low)
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
+        thumbnails = thumbnail(low)
+        gain, offset = light(thumbnails, seen)  # as ``pose`` sees them
+        thumbnails = thumbnails * gain + offset
         theta = self.alignment(seen, thumbnails)
         with full_precision(theta):
             laid = sample(thumbnails, affine_grid(theta, POSE_SIDE, POSE_SIDE))

@@ -337,7 +337,8 @@ def _store_as_float16(model: "onnx.ModelProto") -> None:
 
 
 def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
-    """Largest difference between torch and onnxruntime for several batches and counts."""
+    """Largest difference between torch and onnxruntime for several batches and counts: of noise,
+    and of references that show the input in another light (``..x..-lit``)."""
     import torch
 
     from fsrst.runtime.onnx_backend import OnnxBackend
@@ -347,16 +348,21 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
     h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
     s = model.scale
     differences = {}
-    for batch, count in ((1, 0), (1, 1), (1, 3), (3, 2)):
+    for batch, count, lit in ((1, 0, 0), (1, 1, 0), (1, 3, 0), (3, 2, 0), (2, 2, 1)):
         lr = torch.rand(batch, 3, h, w, generator=generator)
         refs = torch.rand(batch, max(count, 1), 3, s * h, s * w, generator=generator)
+        if lit:
+            scene = torch.rand(batch, 3, 6, 5, generator=generator)
+            scene = torch.nn.functional.interpolate(scene, (s * h, s * w), mode="bilinear")
+            lr = torch.nn.functional.avg_pool2d(scene, s)
+            refs = torch.stack([scene * 0.6, scene * 0.8 + 0.1], dim=1)
         present = torch.full((batch, max(count, 1)), float(count > 0))
         with torch.no_grad():
             wanted = model(lr, refs, present).numpy()
         state = backend.encode(refs.numpy(), present.numpy())
         found = backend.upscale(lr.numpy(), *state)
         difference = float(np.abs(found - wanted).max())
-        differences[f"{batch}x{count}"] = difference
+        differences[f"{batch}x{count}" + "-lit" * lit] = difference
         if not difference <= TOLERANCE:
             raise FsrstError(
                 f"{stem}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"

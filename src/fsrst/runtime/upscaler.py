@@ -98,6 +98,11 @@ class Upscaler:
 
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``). They replace those set before.
+
+        Raises
+        ------
+        FsrstError
+            If one is no uint8 RGB picture, or the encoder is missing or of other weights.
         """
         if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
             raise FsrstError("references are a list of pictures, got one picture; put it into [ ]")
@@ -156,7 +161,14 @@ class Upscaler:
             )
 
     def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
-        """Upscale pictures of one size that share the references."""
+        """Upscale pictures of one size that share the references, each as ``upscaler(lr)`` does;
+        none for none. Large ones are run a few at a time, so memory is bounded.
+
+        Raises
+        ------
+        FsrstError
+            If one is no uint8 RGB picture, not of the model's size or not of the first's.
+        """
         results: list[Pixels] = []
         for picture in pictures:
             self._check_lr(picture, pictures[0])
@@ -174,7 +186,8 @@ class Upscaler:
         """Upscale one picture and say where its detail comes from.
 
         Returns the result, and the share of every reference in each pixel of it as float32
-        (N, s*h, s*w); what is missing from a sum of 1 came from no reference.
+        (N, s*h, s*w); what is missing from a sum of 1 came from no reference. OpenVINO computes
+        both in float32, so in bf16 the result is not to the last bit that of ``upscaler(lr)``.
 
         Raises
         ------
