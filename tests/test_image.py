@@ -13,8 +13,10 @@ from fsrst.files import write_json, write_text, written_whole
 from fsrst.image import (
     crop_to,
     from_planes,
+    greyed,
     image_size,
     luma,
+    monochrome,
     read_image,
     resize_bicubic,
     to_float,
@@ -351,3 +353,13 @@ def test_webp_is_written_without_loss(tmp_path: Path) -> None:
     pixels = noise(20, 30)
     write_image(tmp_path / "a.webp", pixels)
     assert np.array_equal(read_image(tmp_path / "a.webp"), pixels)
+
+
+def test_grey_and_toned_pictures_are_monochrome() -> None:
+    pixels = noise(16, 16)
+    grey = greyed(pixels)
+    assert (grey == grey[..., :1]).all() and grey[0, 0, 0] == round(float(luma(pixels[0, 0] * 1.0)))
+    assert monochrome(grey)
+    assert monochrome((grey * np.array([1.0, 0.8, 0.6])).round().astype(np.uint8))
+    assert monochrome(np.full((8, 8, 3), (200, 30, 90), np.uint8))  # nothing to see
+    assert not monochrome(pixels)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fsrst.data.degradation import degrade
+from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, crop_to
+from fsrst.image import Pixels, crop_to, greyed
 from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.upscaler import Upscaler, installed, open_upscaler, physical_cores
 
@@ -219,6 +221,28 @@ def test_frames_are_contiguous_and_references_may_be_a_generator(bold_model: Pat
     upscaler.set_references(picture for picture in pictures(3, 40, 40))
     assert upscaler.references == 3
     assert upscaler(pictures(1, 32, 32)[0]).flags.c_contiguous
+
+
+@pytest.mark.parametrize("tone", [(1.0, 1.0, 1.0), (1.0, 0.85, 0.65)], ids=["grey", "sepia"])
+def test_a_grey_or_toned_input_gets_grey_references(tone: tuple[float, float, float]) -> None:
+    """Old photographs: colours of the references would fit nowhere."""
+    grey, moved = greyed(draw_face(5, 0, 128)), np.roll(draw_face(5, 0, 128), 2, axis=0)
+    truth = (grey * np.array(tone)).round().astype(np.uint8)
+    lr = degrade(truth, 4)
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    found = {}
+    for name, references in (("none", []), ("colour", [moved]), ("grey", [greyed(moved)])):
+        upscaler.set_references(references)
+        found[name] = upscaler(lr)
+    assert np.array_equal(found["colour"], found["grey"])
+    errors = {name: np.square(sr.astype(float) - truth).mean() for name, sr in found.items()}
+    assert errors["colour"] < 0.6 * errors["none"]
+    both = [lr, degrade(moved, 4), lr]  # a batch of both kinds
+    upscaler.set_references([moved])
+    assert all(
+        np.array_equal(a, upscaler(b))
+        for a, b in zip(upscaler.upscale_batch(both), both, strict=True)
+    )
 
 
 def test_a_shipped_name_goes_before_a_folder(

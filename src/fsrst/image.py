@@ -27,6 +27,7 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".gif")  # of a .gif the first picture
 MAX_PIXELS = 100_000_000
+MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 4 and more
 ORIENTATION = 0x0112  # EXIF: from 5 on width and height change places
 _HEIC = "export it as JPEG or PNG first"
 _CLIP = "cut it into frames first: ffmpeg -i clip.mp4 frames/%05d.png"
@@ -192,6 +193,28 @@ def luma(values: NDArray[np.floating]) -> NDArray[np.floating]:
     weights = np.asarray(LUMA_WEIGHTS, dtype=values.dtype)
     result: NDArray[np.floating] = values @ weights
     return result
+
+
+def monochrome(pixels: Pixels) -> bool:
+    """Whether the colours of uint8 (H, W, 3) are one colour's shades, as of grey and toned prints:
+    each channel follows from the luma, but for ``MONOCHROME`` grey levels (root mean square).
+
+    Of large pictures some 64 lines and columns are looked at.
+    """
+    step = max(1, max(pixels.shape[:2]) // 64)
+    values = pixels[::step, ::step].reshape(-1, 3).astype(np.float32)
+    values = values - values.mean(axis=0)
+    shade = luma(values)
+    variance = float(shade @ shade) + 1e-6
+    rest = values - np.outer(shade, shade @ values / variance)
+    return float(np.sqrt(np.mean(rest**2))) < MONOCHROME
+
+
+def greyed(pixels: Pixels) -> Pixels:
+    """uint8 (H, W, 3) -> the same shape, three times the luma."""
+    return np.repeat(np.rint(luma(pixels.astype(np.float32)))[..., None], 3, axis=2).astype(
+        np.uint8
+    )
 
 
 def resize_bicubic(pixels: Pixels, width: int, height: int) -> Pixels:

@@ -10,6 +10,7 @@ Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch n
 import importlib.util
 import os
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, crop_to, from_planes, to_planes
+from fsrst.image import Pixels, crop_to, from_planes, greyed, monochrome, to_planes
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
@@ -91,13 +92,14 @@ class Upscaler:
         self._runner = runner
         self._pictures: list[Pixels] = []
         self._state: tuple[Array, ...] | None = None
-        self._state_size: tuple[int, int] | None = None
+        self._state_of: tuple[int, int, bool] | None = None
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
         """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
 
         Each is cropped to the largest centred part of the output's aspect and resized to the
-        output's size (``fsrst.image.crop_to``). They replace those set before.
+        output's size (``fsrst.image.crop_to``), and made grey for inputs that are grey or toned
+        (``fsrst.image.monochrome``). They replace those set before.
 
         Raises
         ------
@@ -113,7 +115,7 @@ class Upscaler:
         self.references = len(self._pictures)
         self._state = None
         if self.lr_size is not None:
-            self._state_for(self.lr_size, self.lr_size)
+            self._state_for(self.lr_size, self.lr_size, grey=False)
 
     def __call__(self, lr: Pixels) -> Pixels:
         """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
@@ -137,9 +139,10 @@ class Upscaler:
             from fsrst.runtime.openvino_backend import FRAMES_BEFORE_FIXED
 
             frames += FRAMES_BEFORE_FIXED
-        blank = np.zeros((height, width, 3), np.uint8)
+        plain = np.zeros((height, width, 3), np.uint8)
+        plain[: height // 2, :, 0] = plain[:, : width // 2, 1] = 255  # in colour, as frames are
         for _ in range(frames):
-            self(blank)
+            self(plain)
 
     def check(self, lr: Pixels) -> None:
         """Raise the FsrstError that ``upscaler(lr)`` would raise for this picture, if any."""
@@ -174,12 +177,14 @@ class Upscaler:
             self._check_lr(picture, pictures[0])
         area = pictures[0].shape[0] * pictures[0].shape[1] if len(pictures) else 1
         together = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // area))
-        for start in range(0, len(pictures), together):
-            lr = np.stack([to_planes(picture) for picture in pictures[start : start + together]])
-            state = self._state_for(lr.shape[2], lr.shape[3])
-            if len(lr) > 1:
-                state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
-            results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
+        for grey, alike in groupby(pictures, monochrome):
+            members = list(alike)
+            for start in range(0, len(members), together):
+                lr = np.stack([to_planes(picture) for picture in members[start : start + together]])
+                state = self._state_for(lr.shape[2], lr.shape[3], grey)
+                if len(lr) > 1:
+                    state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
+                results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
         return results
 
     def explain(self, lr: Pixels) -> tuple[Pixels, Array]:
@@ -200,21 +205,25 @@ class Upscaler:
             )
         self.check(lr)
         planes = to_planes(lr)[None]
-        sr, shares = self._runner.explain(planes, *self._state_for(*lr.shape[:2]))
+        state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
+        sr, shares = self._runner.explain(planes, *state)
         return from_planes(sr[0]), np.array(shares[0, : self.references])
 
-    def _state_for(self, height: int, width: int) -> tuple[Array, ...]:
-        """The encoded references for inputs of one size [px], kept until either changes."""
-        if self._state is None or self._state_size != (height, width):
+    def _state_for(self, height: int, width: int, grey: bool) -> tuple[Array, ...]:
+        """The encoded references for inputs of one size [px], ``grey`` or not, kept until one of
+        these changes."""
+        grey = grey and bool(self._pictures)
+        if self._state is None or self._state_of != (height, width, grey):
             high, wide = self.scale * height, self.scale * width
             if self._pictures:
-                planes = [to_planes(crop_to(picture, wide, high)) for picture in self._pictures]
+                cut = [crop_to(picture, wide, high) for picture in self._pictures]
+                planes = [to_planes(greyed(picture) if grey else picture) for picture in cut]
                 refs = np.stack(planes)[None]  # (1, N, 3, s*h, s*w)
             else:  # a graph has at least one reference; present = 0 takes it out
                 refs = np.zeros((1, 1, 3, high, wide), dtype=np.float32)
             present = np.full(refs.shape[:2], float(bool(self._pictures)), dtype=np.float32)
             self._state = self._runner.encode(refs, present)
-            self._state_size = (height, width)
+            self._state_of = (height, width, grey)
         return self._state
 
     def _check_lr(self, picture: Pixels, first: Pixels) -> None:
