@@ -197,7 +197,7 @@ def test_a_interrupted_and_resumed_equals_uninterrupted(
 
 
 def test_what_a_is_asked_to_say_undoes_the_map(drawn_data: Manifest) -> None:
-    """Both of moved pairs and of those moved back but for a little: least squares finds it too."""
+    """Least squares finds it too, of large maps and of small ones."""
     task = aligner.KnownMaps(aligner.Faces([drawn_data], "train"), seed=5)
     seen: list[Any] = []
 
@@ -210,7 +210,7 @@ def test_what_a_is_asked_to_say_undoes_the_map(drawn_data: Manifest) -> None:
     x, y = seen[0]
     moved = (x - y).abs().mean(dim=(1, 2, 3))
     assert corners < 4  # of maps that move them by 16 px
-    assert moved[:6].mean() < 0.8 * moved[6:].mean()  # the first half was moved back
+    assert moved[-4:].mean() < 0.8 * moved[:8].mean()  # three of ten are small
 
 
 def test_a_loss_that_is_no_number_stops() -> None:
