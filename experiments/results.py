@@ -320,6 +320,10 @@ def reference_table(measured: dict[str, Any]) -> str:
     models = measured["models"]
     some = next(iter(models.values()))
     bicubic = measured["bicubic"]
+    counts = [*(f"{n} of the three" for n in some["right"]), "3 of a wrong person"]
+    by_count = {
+        name: [*found["right"].values(), found["other"]["wrong"]] for name, found in models.items()
+    }
     parts = [
         f"`python experiments/references.py {' '.join(models)} --data data/call-seq --output"
         f" benchmarks/results/references.json`: {measured['clips']} clips of people in no training"
@@ -327,11 +331,8 @@ def reference_table(measured: dict[str, Any]) -> str:
         " One and two of the protocol's three references: mean over every choice.",
         compared(
             "PSNR [dB]",
-            [f"{n} of the three" for n in some["right"]] + ["3 of a wrong person"],
-            {
-                name: [*found["right"].values(), found["other"]["wrong"]]
-                for name, found in models.items()
-            },
+            counts,
+            by_count,
             "psnr_mean", 2, bicubic,
         ),
     ]  # fmt: skip
@@ -362,11 +363,8 @@ def reference_table(measured: dict[str, Any]) -> str:
         "Flicker: mean absolute change of the error from frame to frame [grey levels].",
         compared(
             "flicker",
-            [f"{n} of the three" for n in some["right"]] + ["3 of a wrong person"],
-            {
-                name: [*found["right"].values(), found["other"]["wrong"]]
-                for name, found in models.items()
-            },
+            counts,
+            by_count,
             "flicker", 3, bicubic,
         ),
     ]  # fmt: skip
