@@ -50,6 +50,12 @@ def main(argv: Sequence[str]) -> None:
         if not (runs / arguments.like / BUDGET).is_file():
             raise FsrstError(f"--like {arguments.like}: no {BUDGET} in {runs / arguments.like}")
         planned = json.loads((runs / arguments.like / BUDGET).read_text(encoding="utf-8"))
+        threads = planned["origin"]["threads"]
+        if threads != arguments.threads:
+            raise FsrstError(
+                f"--like {arguments.like}: that run has {threads} thread(s), --threads says"
+                f" {arguments.threads}; give --threads {threads}"
+            )
     about = origin(arguments.threads, smoke=False)
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):

@@ -130,6 +130,8 @@ def test_rates_of_one_hour_are_used(
     assert found["samples"] == 152  # 2.5 * 60, a multiple of 4
     with pytest.raises(FsrstError, match=r"no budget\.json"):
         rates.main([*command, "other"])
+    with pytest.raises(FsrstError, match=r"old: that run has 1 thread\(s\), --threads says 2"):
+        rates.main([*command, "old", "--threads", "2"])
 
 
 def test_rates_of_other_threads_are_not_used(
