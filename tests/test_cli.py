@@ -236,12 +236,21 @@ def test_find_face_cuts_heads_out_of_photographs(
     result = json.loads(said.out)["results"][0]
     assert result["head"] == {"left": 30, "top": 10, "side": 24}
     assert len(result["reference_shares"]) == 1
+    assert call("upscale", small, "--ref", ref, "-o", face / "w.png", "--whole", *found) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["whole"] == [4 * 99, 4 * 40]
+    whole, head = read_image(face / "w.png"), read_image(face / "a.png")
+    assert np.array_equal(whole[50:126, 130:206], head[10:86, 10:86])  # its middle, 120,40 on
     small, ref = face / "small-head.png", face / "ref-head.png"
     assert call("upscale", small, "--ref", ref, "-o", face / "b.png", *model) == 0
     assert np.array_equal(read_image(face / "a.png"), read_image(face / "b.png"))
     assert call("upscale", face / "lr.png", "-o", face / "c.png", "--find-face", *model) == 2
     assert "lr.png: no face found" in capsys.readouterr().err
     assert not (face / "c.png").exists()
+
+
+def test_whole_needs_a_face_to_put_back(face: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("upscale", face / "lr.png", "-o", face / "a.png", "--whole") == 2
+    assert "--whole puts back the head that --find-face cuts out" in capsys.readouterr().err
 
 
 def test_photographs_without_a_face_are_left_out(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fsrst.data import faces
-from fsrst.data.faces import Face, aligned_face, detect_faces, head_square
+from fsrst.data.faces import Face, aligned_face, detect_faces, head_square, put_back
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, resize_bicubic, to_float
@@ -84,6 +84,36 @@ def test_aligned_face_keeps_its_position_when_reduced() -> None:
 def test_aligned_face_refuses(points: tuple[tuple[float, float], ...]) -> None:
     with pytest.raises(FsrstError, match="landmarks"):
         aligned_face(ramps(50, 50), points, 32)
+
+
+def test_a_head_put_back_has_no_edge() -> None:
+    """A white head in a grey photograph: bicubic outside, all of it in its middle, rising between."""
+    photograph = np.full((60, 90, 3), 100, np.uint8)
+    whole = put_back(np.full((160, 160, 3), 255, np.uint8), photograph, (10, 20, 40))
+    assert whole.shape == (240, 360, 3) and whole.dtype == np.uint8
+    inside = np.zeros((240, 360), bool)
+    inside[80:240, 40:200] = True
+    assert np.all(whole[~inside] == 100)
+    assert np.all(whole[96:224, 56:184] == 255)
+    row = whole[160, :, 0].astype(int)
+    assert np.all(np.diff(row[:120]) >= 0) and np.max(np.abs(np.diff(row))) <= 11
+
+
+def test_a_head_that_was_not_changed_leaves_the_photograph_as_bicubic_has_it() -> None:
+    photograph = draw_face(3, 1, 128)
+    left, top, side = 37, 20, 61
+    square = np.ascontiguousarray(photograph[top : top + side, left : left + side])
+    whole = put_back(resize_bicubic(square, 183, 183), photograph, (left, top, side))
+    difference = np.abs(whole.astype(int) - resize_bicubic(photograph, 384, 384))
+    assert difference.max() <= 2
+
+
+def test_large_photographs_are_enlarged_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces, "MAX_PIXELS", 20_000)
+    photograph = np.zeros((50, 100, 3), np.uint8)
+    whole = put_back(np.full((80, 80, 3), 200, np.uint8), photograph, (80, 30, 20))
+    assert whole.shape == (100, 200, 3)
+    assert np.all(whole[64:96, 164:196] == 200) and np.all(whole[:60] == 0)
 
 
 def test_missing_detector_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

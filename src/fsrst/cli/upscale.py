@@ -84,7 +84,15 @@ def upscale(
         typer.Option(
             "--find-face",
             help="For whole photographs, not frames: the head of the largest face is cut out of"
-            " each, and alone written. Needs pip install 'fsrst[faces]'.",
+            " each, and alone written (see --whole). Needs pip install 'fsrst[faces]'.",
+        ),
+    ] = False,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="With --find-face: write the whole photograph, enlarged alike, with the head put"
+            " back into it.",
         ),
     ] = False,
     strip: Annotated[
@@ -107,6 +115,8 @@ def upscale(
     output's aspect is cut out and resized, so give heads, or let --find-face cut them out of
     photographs, the input too. Without references the model works on its own.
     """
+    if whole and not find_face:
+        raise FsrstError("--whole puts back the head that --find-face cuts out; give both")
     jobs = _jobs(source, output)
     paths = reference_paths(ref or [], refs_dir)
     extra = {"--strip": strip, "--explain": explain}
@@ -146,7 +156,8 @@ def upscale(
             try:
                 lr, facts = reader.read(path)
                 sr, shares, ms = _enlarged(upscaler, lr, shared or explain is not None)
-                write_image(out, sr, notes(upscaler))
+                picture = _in_photograph(sr, path, facts["head"]) if whole else sr
+                write_image(out, picture, notes(upscaler))
             except NoFaceError as error:
                 if len(jobs) == 1:
                     raise
@@ -160,6 +171,7 @@ def upscale(
                 "output": str(out),
                 "size_in": [lr.shape[1], lr.shape[0]],
                 "size_out": [sr.shape[1], sr.shape[0]],
+                "whole": [picture.shape[1], picture.shape[0]] if whole else None,
                 **facts,
                 "ms": round(ms, 2),
             }
@@ -217,13 +229,21 @@ def _enlarged(
     return sr, upscaler.explain(lr)[1] if shared else None, ms
 
 
+def _in_photograph(head: Pixels, path: Path, place: dict[str, int]) -> Pixels:
+    from fsrst.data.faces import put_back
+    from fsrst.image import read_image
+
+    return put_back(head, read_image(path), (place["left"], place["top"], place["side"]))
+
+
 def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     (w, h), (width, height) = result["size_in"], result["size_out"]
     used = ""
     if result.get("reference_shares"):
         used = f", {sum(result['reference_shares']):.0%} of the detail from them"
+    around = "{}x{} with a head of ".format(*result["whole"]) if result["whole"] else ""
     say(
-        f"{result['output']}: {w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
+        f"{result['output']}: {around}{w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
         f" ({run['model']}, {_counted(run['references'])}{used}, {run['backend']}"
         f" {run['precision']})"
     )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, resize_bicubic
+from fsrst.image import MAX_PIXELS, Pixels, resize_bicubic
 
 Point = tuple[float, float]
 IntPair = NDArray[np.int_]
@@ -29,6 +29,7 @@ IntPair = NDArray[np.int_]
 HEAD_PER_FACE = 2.0  # side of a head square in face heights
 _DETECTING = Lock()  # the detector keeps state while it works
 MIN_CONFIDENCE = 0.9
+FADED = 0.1  # part of a head square's side over which it fades into its photograph
 WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
 ENLARGED_AT_MOST = 3  # how much small pictures are enlarged before a head is looked for
 MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
@@ -148,6 +149,38 @@ def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
         return None, 0
     left, top, side = head_square(faces[0], factor * width, factor * height)
     return (left // factor, top // factor, max(1, side // factor)), len(faces)
+
+
+def put_back(head: Pixels, photograph: Pixels, place: tuple[int, int, int]) -> Pixels:
+    """The whole photograph, as much enlarged as the head is, with the head in it.
+
+    Around the head it is bicubic; over ``FADED`` of its side the head fades into that.
+
+    Parameters
+    ----------
+    head
+        uint8 (s, s, 3): what was made of a square of the photograph, s px of any number.
+    photograph
+        uint8 (H, W, 3).
+    place
+        (left, top, side) [px] of that square in the photograph, as ``find_head`` gives it.
+
+    Returns
+    -------
+    uint8 (H f, W f, 3), f = s / side, or less where that would be over 100 megapixels.
+    """
+    height, width = photograph.shape[:2]
+    left, top, side = place
+    factor = min(len(head) / side, (MAX_PIXELS / (width * height)) ** 0.5)
+    whole = resize_bicubic(photograph, int(width * factor), int(height * factor)).copy()
+    x, y = round(left * factor), round(top * factor)
+    size = min(round(side * factor), whole.shape[1] - x, whole.shape[0] - y)
+    ramp = np.minimum((np.arange(size, dtype=np.float32) + 0.5) / (FADED * size), 1)
+    weight = np.minimum(ramp, ramp[::-1])
+    weight = (weight[:, None] * weight)[..., None]
+    region = whole[y : y + size, x : x + size]
+    region[:] = np.rint(region + weight * (resize_bicubic(head, size, size) - np.float32(region)))
+    return whole
 
 
 def aligned_face(pixels: Pixels, landmarks: Sequence[Point], size: int) -> Pixels:
