@@ -87,7 +87,7 @@ def test_aligned_face_refuses(points: tuple[tuple[float, float], ...]) -> None:
 
 
 def test_a_head_put_back_has_no_edge() -> None:
-    """A white head in a grey photograph: bicubic outside, all of it in its middle, rising between."""
+    """A white head in a grey photograph: grey outside, white in its middle, rising between."""
     photograph = np.full((60, 90, 3), 100, np.uint8)
     whole = put_back(np.full((160, 160, 3), 255, np.uint8), photograph, (10, 20, 40))
     assert whole.shape == (240, 360, 3) and whole.dtype == np.uint8
