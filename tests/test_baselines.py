@@ -304,7 +304,7 @@ def test_columns_of_hime_small_are_weighted_by_a_quotient_of_sigmoids() -> None:
     lr, aligned = torch.randn(1, 3, 6, 6), torch.rand(1, 2, 3, 6, 6)
     embedded = aggregation.embed_lr(lr)
     scores = [
-        torch.sigmoid(embedded.transpose(-1, -2) @ aggregation.embed_refs(aligned[:, i]))
+        torch.sigmoid(aggregation.embed_refs(aligned[:, i]).transpose(-1, -2) @ embedded)
         for i in range(2)
     ]
     expected = (scores[0] * aligned[:, 0] + scores[1] * aligned[:, 1]) / (scores[0] + scores[1])

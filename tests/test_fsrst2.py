@@ -312,6 +312,18 @@ def test_training_step_in_bfloat16() -> None:
         assert parameter.grad.any(), name
 
 
+@pytest.mark.parametrize("part", ["flow", "pose"])
+def test_a_place_that_is_no_number_reaches_the_loss(part: str) -> None:
+    model = network().train()
+    assert model.flow is not None and model.alignment is not None
+    layer = model.flow if part == "flow" else model.alignment.fc2
+    with torch.no_grad():
+        layer.bias[0] = float("nan")
+    lr, refs = inputs()
+    batch = {"lr": lr, "refs": refs, "present": torch.ones(2, 3), "hr": torch.rand(2, 3, 36, 56)}
+    assert model.loss(batch).isnan()
+
+
 def test_pose_loss_sees_the_pose_alone() -> None:
     """The picture's error does not reach theta, the pose's does not reach the rest."""
     model = network().train()

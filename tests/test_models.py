@@ -153,6 +153,24 @@ def test_warp_mirrors_the_outside() -> None:
 # --- aggregation (eq. 6-11) ---
 
 
+def test_positions_are_float32_under_autocast() -> None:
+    features, theta = torch.rand(2, 3, 32, 32), torch.eye(2, 3).repeat(2, 1, 1)
+    theta = theta + 0.1 * torch.rand(2, 2, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        warped = warp(features, theta)
+    assert torch.equal(warped, warp(features, theta))
+
+
+def test_a_theta_that_is_no_number_reaches_the_loss() -> None:
+    """The sampler alone would give a finite picture, and crash in its backward pass."""
+    model = build("fsrst-small")
+    with torch.no_grad():
+        model.alignment.localisation.fc2.bias[2] = float("nan")
+    refs, lr = torch.rand(2, 3, 3, 128, 128), torch.rand(2, 3, 32, 32)
+    batch = {"lr": lr, "refs": refs, "present": torch.ones(2, 3), "hr": torch.rand(2, 3, 128, 128)}
+    assert model.loss(batch).isnan()
+
+
 def test_aggregation_by_hand() -> None:
     lr = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
     aligned = torch.tensor([[1.0, 2.0, 1.0], [1.0, 5.0, 3.0]]).view(1, 2, 3, 1, 1)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsrst.models.blocks import FEATURES, full_precision
+from fsrst.models.blocks import FEATURES, full_precision, nan_if_lost
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -29,10 +29,12 @@ def affine_grid(theta: Tensor, height: int, width: int) -> Tensor:
 
 def warp(features: Tensor, theta: Tensor) -> Tensor:
     """Sample ``features`` (B, C, h, w) where ``theta`` (B, 2, 3) says, bilinearly (eq. 3, 5)."""
-    grid = affine_grid(theta, features.shape[-2], features.shape[-1])
-    return F.grid_sample(
-        features, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
+    with full_precision(features):  # positions in bfloat16 are off by up to a tenth of a pixel
+        grid = affine_grid(theta, features.shape[-2], features.shape[-1])
+        sampled = F.grid_sample(
+            features, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+        return nan_if_lost(sampled, theta)
 
 
 class Localisation(nn.Module):
@@ -60,7 +62,6 @@ class Localisation(nn.Module):
         if self.pooled:
             x = F.max_pool2d(x, 2)
         x = torch.relu(self.conv2(torch.relu(x)))
-        # bfloat16 has 8 bits: a theta in it would be off by up to a tenth of a pixel
         with full_precision(x):
             theta: Tensor = self.fc2(torch.relu(self.fc1(x.float().flatten(1))))
         return theta.view(-1, 2, 3)

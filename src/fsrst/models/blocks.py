@@ -15,6 +15,15 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
     return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
+def nan_if_lost(sampled: Tensor, place: Tensor) -> Tensor:
+    """``sampled``, and in training NaN if any of ``place`` is.
+
+    Samplers that reflect or repeat the border give a finite picture at a NaN place, and crash in
+    their backward pass: so that the loss says it before.
+    """
+    return sampled + 0 * place.sum() if place.requires_grad else sampled
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation block without normalisation: x + conv(relu(conv(relu(x))))."""
 

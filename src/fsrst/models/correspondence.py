@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fsrst.models.blocks import full_precision
+from fsrst.models.blocks import full_precision, nan_if_lost
 
 SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
 COARSE, DRIFT = 2, 2  # the drift belongs to blocks of 2x2 px, and is at most 2 blocks [thumbnail]
@@ -191,9 +191,10 @@ def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:
 def sample(picture: Tensor, place: Tensor) -> Tensor:
     """Bilinear samples (M, C, h, w) of (M, C, H, W) at (M, h, w, 2); its border goes on outside."""
     with full_precision(picture):
-        return F.grid_sample(
+        sampled = F.grid_sample(
             picture.float(), place, mode="bilinear", padding_mode="border", align_corners=False
         )
+        return nan_if_lost(sampled, place)
 
 
 def window(x: Tensor) -> Tensor:

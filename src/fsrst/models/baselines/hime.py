@@ -10,9 +10,7 @@ Exemplars", WACV 2023. It has no public code. The rebuilt one is in the FSRST au
 Deviations of ``hime-small`` from the rebuilt one:
 - Its weights s_i / (s_1 + ... + s_N), s = sigmoid(logit), divide 0 by 0 when all logits are below
   about -104. Here they are a softmax of log-sigmoids: the same quotient, without an epsilon.
-- Which factor of the similarity is transposed, and that the input's features are added to the mean
-  of the references' (eq. 10 of the FSRST paper), is not known: chosen.
-- The output is not clamped in training; positions of its sampler are (``deformable.py``).
+- Positions of the sampler are clamped (``deformable.py``).
 - In training, the statistics of the batch normalisation include the zeros of absent references.
 
 What else is weak there is kept: features of three channels; a similarity that correlates columns
@@ -41,7 +39,7 @@ from fsrst.models.interface import ReferenceSR, State, bicubic_skip
 
 MAX_OFFSET = 10.0  # [px] of the input: a third of the paper's 32
 TAPS = 9
-ABSENT = -1e4  # log-sigmoid of a reference that is not there
+ABSENT = torch.finfo(torch.float32).min  # log-sigmoid of a reference that is not there
 
 
 def conv3x3(inputs: int, outputs: int, *, bias: bool = True) -> nn.Conv2d:
@@ -85,6 +83,8 @@ class PlainDeformAlignment(nn.Module):
             conv3x3(4 * FEATURES, 2 * TAPS),
         )
         self.deform = ModulatedDeformConv(FEATURES, FEATURES, groups=1)
+        bound = (FEATURES * TAPS) ** -0.5
+        nn.init.uniform_(self.deform.bias, -bound, bound)  # as torchvision's, which they took
         for layer in self.offsets:
             if isinstance(layer, nn.Conv2d):
                 nn.init.zeros_(layer.weight)
@@ -107,9 +107,10 @@ class ColumnAggregation(nn.Module):
         embedded_lr = self.embed_lr(features_lr).float()  # (B, 3, h, w)
         embedded_refs = self.embed_refs(aligned.flatten(0, 1)).float().view(aligned.shape)
         with full_precision(aligned):
-            logits = embedded_lr[:, None].transpose(-1, -2) @ embedded_refs  # (B, N, 3, w, w)
+            logits = embedded_refs.transpose(-1, -2) @ embedded_lr[:, None]  # (B, N, 3, w, w)
             here = present.float()[:, :, None, None, None]
-            closeness = F.logsigmoid(logits).masked_fill(here == 0, ABSENT)
+            # log-sigmoid; exporters write F.logsigmoid as log(sigmoid), which is - inf below -104
+            closeness = (-F.softplus(-logits)).masked_fill(here == 0, ABSENT)
             weights = torch.softmax(closeness, dim=1) * here  # s_i / sum of s_k
             return (weights * aligned).sum(dim=1)
 
