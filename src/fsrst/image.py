@@ -172,9 +172,19 @@ def to_float(pixels: Pixels) -> Floats:
 
 
 def to_uint8(values: NDArray[np.floating]) -> Pixels:
-    """Clamp to [0, 1], scale by 255, round to nearest -> uint8. NaN becomes 0."""
-    clamped = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
-    pixels: Pixels = np.rint(clamped * 255.0).astype(np.uint8)
+    """Clamp to [0, 1], scale by 255, round to nearest -> uint8.
+
+    Raises
+    ------
+    FsrstError
+        If a value is NaN: no picture shows that, so it would be taken for black.
+    """
+    if np.isnan(values).any():
+        raise FsrstError(
+            f"{int(np.isnan(values).sum())} of {values.size} values are not numbers (NaN): the"
+            " network or its exported file computes no picture here; try --backend torch"
+        )
+    pixels: Pixels = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
     return pixels
 
 

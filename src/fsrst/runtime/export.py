@@ -337,8 +337,9 @@ def _store_as_float16(model: "onnx.ModelProto") -> None:
 
 
 def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
-    """Largest difference between torch and onnxruntime for several batches and counts: of noise,
-    and of references that show the input in another light (``..x..-lit``)."""
+    """Largest difference between torch and onnxruntime for several batches and counts: of noise, of
+    references that show the input in another light (``-lit``), and of black and white (``-plain``).
+    """
     import torch
 
     from fsrst.runtime.onnx_backend import OnnxBackend
@@ -348,10 +349,16 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
     h, w = (model.lr_size, model.lr_size) if model.lr_size else ANY_SIZE_EXAMPLE
     s = model.scale
     differences = {}
-    for batch, count, lit in ((1, 0, 0), (1, 1, 0), (1, 3, 0), (3, 2, 0), (2, 2, 1)):
+    for batch, count, kind in (
+        (1, 0, ""), (1, 1, ""), (1, 3, ""), (3, 2, ""), (2, 2, "-lit"), (2, 2, "-plain")
+    ):  # fmt: skip
         lr = torch.rand(batch, 3, h, w, generator=generator)
         refs = torch.rand(batch, max(count, 1), 3, s * h, s * w, generator=generator)
-        if lit:
+        if kind == "-plain":  # where sums of products are largest
+            lr = torch.zeros_like(lr)
+            lr[..., w // 2 :] = 1
+            refs = torch.stack([torch.ones_like(refs[:, 0]), refs[:, 0].round()], dim=1)
+        if kind == "-lit":
             scene = torch.rand(batch, 3, 6, 5, generator=generator)
             scene = torch.nn.functional.interpolate(scene, (s * h, s * w), mode="bilinear")
             lr = torch.nn.functional.avg_pool2d(scene, s)
@@ -362,7 +369,7 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
         state = backend.encode(refs.numpy(), present.numpy())
         found = backend.upscale(lr.numpy(), *state)
         difference = float(np.abs(found - wanted).max())
-        differences[f"{batch}x{count}" + "-lit" * lit] = difference
+        differences[f"{batch}x{count}{kind}"] = difference
         if not difference <= TOLERANCE:
             raise FsrstError(
                 f"{stem}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
