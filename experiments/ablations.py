@@ -1,4 +1,5 @@
-"""What each part of FSRST2-small is worth: a run for every part taken away, same seed and samples.
+"""What each part of FSRST2-small is worth: a run for every part taken away, same seed and samples;
+and what the paper's network makes of them.
 
     python experiments/ablations.py --data data/call data/photo \\
         --train-data data/call data/call data/call data/call256 data/photo --results results
@@ -24,7 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from budget import FAILURE, LENGTHS, Diverged, Length, plan, shown, sized, spent, trained
+from budget import (
+    FAILURE,
+    LENGTHS,
+    RECIPES,
+    Diverged,
+    Length,
+    plan,
+    shown,
+    sized,
+    spent,
+    trained,
+)
 from curves import Curve, beside, chart, column, save, smoothed, table
 from protocol import command_line, finished, require_length
 
@@ -56,6 +68,7 @@ RIGHT, NONE, WRONG = CONDITIONS = ("right", "none", "wrong")
 MOVED = {"degrees": 20.0, "translate": 0.1, "zoom": 0.2}
 MOVED_SEED = 17
 
+PAPERS = "fsrst-small"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model_options
     FULL: ("as it is", {}),
     "no-search": ("without the search (`reach: 0`)", {"reach": 0}),
@@ -69,6 +82,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model
     "grey": ("grey references (`grey: true`)", {"grey": True}),
     "no-drift": ("without the drift (`drift: false`)", {"drift": False}),
     "no-flow": ("without the flow (`flow: false`)", {"flow": False}),
+    PAPERS: ("the paper's network instead, FSRST-small, at its own learning rates", {}),
 }
 
 
@@ -123,6 +137,13 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     for name in arguments.variants:
         what, model_options = VARIANTS[name]
         changed = settings | {"model_options": model_options}
+        if name == PAPERS:
+            recipe = RECIPES[PAPERS]
+            changed |= {
+                "model": PAPERS,
+                "learning_rate": recipe.learning_rate,
+                "alignment_learning_rate": recipe.learning_rate * recipe.alignment,
+            }
         options = sized(changed, runs / name, budget["samples"])
         variant: dict[str, Any] = {"what": what, "recipe": recipe_of(options)}
         result["variants"][name] = variant

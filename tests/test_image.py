@@ -282,9 +282,14 @@ def test_every_level_survives_the_way_to_float_and_back() -> None:
     assert to_float(levels).dtype == np.float32
 
 
-def test_to_uint8_clamps_rounds_and_survives_nan() -> None:
-    values = np.array([-1.0, 0.0, 0.5 / 255, 1.5 / 255, 1.0, 7.0, np.nan, np.inf, -np.inf])
-    assert to_uint8(values).tolist() == [0, 0, 0, 2, 255, 255, 0, 255, 0]
+def test_to_uint8_clamps_and_rounds() -> None:
+    values = np.array([-1.0, 0.0, 0.5 / 255, 1.5 / 255, 1.0, 7.0, np.inf, -np.inf])
+    assert to_uint8(values).tolist() == [0, 0, 0, 2, 255, 255, 255, 0]
+
+
+def test_to_uint8_refuses_what_is_no_number() -> None:
+    with pytest.raises(FsrstError, match=r"1 of 3 values are not numbers \(NaN\)"):
+        to_uint8(np.array([0.5, np.nan, 1.0]))
 
 
 def test_planes_are_channels_first_and_contiguous() -> None:
