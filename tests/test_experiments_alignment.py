@@ -283,7 +283,7 @@ def one_run(seed: int, psnr: float | None, **changes: Any) -> dict[str, Any]:
         "alignment": [[8 * k, 0.5 * k, 1.0 * k] for k in range(1, 21)],
     }
     if psnr:
-        facts |= {"psnr": psnr, "bicubic": 25.0, "collapsed": psnr < 25}
+        facts |= {"psnr": psnr, "worth": psnr - 24, "bicubic": 25.0, "collapsed": psnr < 25}
     return facts | changes
 
 
@@ -293,6 +293,7 @@ def test_a_line_of_the_table_counts_failures_and_spread() -> None:
     assert line["psnr_mean"] == 25
     assert line["psnr_spread"] == pytest.approx(2**0.5)
     assert line["over_bicubic"] == 0
+    assert line["worth"] == 1
     assert line["gradient_largest"] == 20
     assert line["displacement_end"] == pytest.approx(9.75)  # mean of the last two steps
     assert line["displacement_largest"] == 20
