@@ -1,9 +1,9 @@
 """The alignment network of the paper's experiments A and B, what it learns from, and its training.
 
 Chosen here, since the paper does not say: the known map of A is the sampling map, in coordinates
-of [-1, 1]; outside the face its mirror image is seen, as in the paper's aligner; A learns from the
-six numbers and the corners directly, and from a tenth of the picture's difference; three of ten
-maps are small ones, as a second pass of the network meets them.
+of [-1, 1]; pictures enter as [-0.5, 0.5]; outside the face its mirror image is seen, as in the
+paper's aligner; A learns from the six numbers and the corners directly, and from a tenth of the
+picture's difference; three of ten maps are small ones, as a second pass of the network meets them.
 
 A run: ``<out>/run.json`` (what was asked, how long it is), ``checkpoint.pt``, ``curve.csv`` and
 ``net.safetensors``, the averaged weights at the end. What a step sees is a function of the seed and

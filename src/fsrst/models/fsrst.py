@@ -4,7 +4,8 @@
     R_i -> luma -> unshuffle -> features_refs -^                   bicubic(L) --^
 
 Jois, DiLillo, Storer: "Reference-Based Face Super-Resolution Using the Spatial Transformer".
-Deviation: luma is not rounded to 8 bits, as the authors' prepared references were.
+Deviations: luma is a float, where the authors' prepared references hold whole levels; the sum of
+eq. 12 is not clamped; distances of eq. 6 are at least 1e-6, for their gradient at 0.
 """
 
 import torch.nn.functional as F

@@ -10,6 +10,9 @@ Deviations:
   by the pictures, so that a resumed run repeats it.
 - The student starts as a copy of its teacher.
 - Features are compared at single places here, and later matched as 3x3 patches.
+- The student's distillation is over all places and all targets; the original's over places whose
+  match lies in the picture and their targets alone, without a border of 10 px.
+The original's code and licence: see ``c2_matching``.
 """
 
 import copy
@@ -23,6 +26,7 @@ from fsrst.errors import FsrstError
 from fsrst.models.baselines.matching import best_match, transfer
 from fsrst.models.baselines.ttsr import SCALE, Enlarge, first_present
 from fsrst.models.baselines.vgg import LOADED, VGG, as_buffers, digest
+from fsrst.models.blocks import full_precision
 from fsrst.models.interface import ReferenceSR, State
 
 MARGIN = 1.0
@@ -142,7 +146,7 @@ def copy_extractors(path: str, *targets: VGG) -> str:
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
     """Cosine of every pair of places: (B, C, h, w) twice -> (B, h*w, h*w), float32."""
-    with torch.autocast(first.device.type, enabled=False):
+    with full_precision(first):
         a, b = (F.normalize(x.float().flatten(2), dim=1) for x in (first, second))
         return a.transpose(1, 2) @ b
 
@@ -177,7 +181,7 @@ def self_correspondence(pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     cell went; ``valid`` (B, P) of 0 and 1: whether that is inside. Outside a picture is its mirror
     image.
     """
-    with torch.autocast(pictures.device.type, enabled=False):
+    with full_precision(pictures):
         b, _, height, width = pictures.shape
         seed = int(pictures.double().sum().item() * 1e4) % 2**31  # of the batch: resume is exact
         matrices = draw_homographies(b, torch.Generator().manual_seed(seed)).to(pictures.device)

@@ -119,7 +119,7 @@ class MatchedRestoration(ReferenceSR):
 
         channels = (4 * vgg_width, 2 * vgg_width, vgg_width)  # at x1, x2, x4
         self.content = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1), *plain_blocks(width, blocks)
+            nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(SLOPE), *plain_blocks(width, blocks)
         )
         self.alignment = nn.ModuleList(Offsets(width, c) for c in channels)
         self.samplers = nn.ModuleList(ModulatedDeformConv(c, c, 3, GROUPS) for c in channels)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fsrst.models.blocks import full_precision
+
 PIECES = 16  # a constant, so that an exported graph of any size keeps the bound
 
 
@@ -36,7 +38,7 @@ def best_match(query: Tensor, key: Tensor, *, padding: int) -> Tensor:
 
     (B, C, h, w), (B, C, H, W) -> (B, h', w') int64; of several equals the first.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with full_precision(query):
         offered = F.normalize(patches(key.float(), padding).flatten(2), dim=1)  # (B, 9C, H'W')
         wanted = patches(query.float(), padding)  # not normalised: that changes no choice
         b, c, h, w = wanted.shape
@@ -52,7 +54,7 @@ def cosine(query: Tensor, key: Tensor, index: Tensor) -> Tensor:
 
     ``index`` (B, h, w) comes from ``best_match`` with padding 1.
     """
-    with torch.autocast(query.device.type, enabled=False):
+    with full_precision(query):
         h, w = query.shape[-2:]
         ours, theirs = F.pad(query.float(), (1, 1, 1, 1)), _padded_rows_last(key.float())
         dot = length_ours = length_theirs = query.new_zeros(1, dtype=torch.float32)

@@ -7,9 +7,8 @@ parameters, 15,214,918 of them in the three fusions, which replace C2-Matching's
 frozen extractors that C2-Matching's student provides there are 24,822,289 (the comparison's table
 says 24.00 M, which nothing explains).
 
-Deviations: those of ``c2_matching`` but the first, and
-- logits of the attention are divided by the square root of the channels;
-- an absent reference has weight 0; without any the fused value is 0.
+Deviations: those of ``c2_matching`` but the first; and an absent reference has weight 0, without
+any the fused value is 0.
 """
 
 from collections.abc import Callable
@@ -53,9 +52,9 @@ class Fusion(nn.Module):
     def forward(self, content: Tensor, aligned: Tensor, present: Tensor) -> Tensor:
         b, n = present.shape
         references = aligned.flatten(0, 1)
-        query = each(self.query(content), n)
-        logits = (query * self.key(references)).sum(dim=1).view(b, n, *content.shape[-2:])
-        weights = attention(logits.float() / query.shape[1] ** 0.5, present)  # (B, N, h, w)
+        query, key = each(self.query(content), n).float(), self.key(references).float()
+        logits = (query * key).sum(dim=1).view(b, n, *content.shape[-2:])
+        weights = attention(logits / query.shape[1] ** 0.5, present)  # (B, N, h, w)
         values = self.value(references).view(b, n, -1, *content.shape[-2:])
         fused = (weights[:, :, None] * values).sum(dim=1)  # (B, 2C, h, w)
         joint = F.leaky_relu(self.joint(torch.cat((content, fused), dim=1)), SLOPE)

@@ -15,7 +15,8 @@ Deviations:
   of the extractor.
 - The output is not clamped in the training graph; the enlarged input is the framework's bicubic
   image, not Pillow's.
-- The reference is blurred by Pillow's cubic kernel as a convolution, its edge repeated.
+- The reference is blurred by Pillow's cubic kernel as a convolution, its edge repeated, and
+  enlarged again by the framework's (a = -0.75).
 - Augmentation is the project's, the same flips for input and references; the original flips and
   turns them independently.
 - The extractor starts as ``vgg`` says, not always from ImageNet. It lies under ``alignment``, so
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 
 from fsrst.models.baselines.matching import best_match, cosine, transfer
 from fsrst.models.baselines.vgg import VGG
+from fsrst.models.blocks import full_precision
 from fsrst.models.interface import ReferenceSR, State
 
 SCALE = 4
@@ -73,7 +75,7 @@ class Enlarge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, scale*h, scale*w)."""
         c = x.shape[1]
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             padded = F.pad(x.float(), (2, 2, 2, 2), mode="replicate")
             blocks = F.conv2d(padded, self.kernel.repeat(c, 1, 1, 1), groups=c)
         return F.pixel_shuffle(blocks, self.scale)
@@ -96,7 +98,7 @@ class Blur(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         margin = (4 * self.scale - self.scale) // 2
-        with torch.autocast(pictures.device.type, enabled=False):
+        with full_precision(pictures):
             padded = F.pad(pictures.float(), (margin,) * 4, mode="replicate")
             small = F.conv2d(padded, self.kernel, stride=self.scale, groups=3)
         enlarged: Tensor = self.enlarge(small)
