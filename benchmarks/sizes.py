@@ -82,16 +82,11 @@ def frame(model: str, precision: str, side: int, count: int, threads: int) -> An
     upscaler = open_upscaler(model, "openvino", precision=precision, threads=threads)
     generator = np.random.default_rng(13)
 
-    def random(*shape: int) -> NDArray[np.float32]:
-        return generator.random(shape, dtype=np.float32)
+    def random(side: int) -> NDArray[np.uint8]:
+        return generator.integers(0, 256, (side, side, 3), np.uint8)
 
-    runner = upscaler._runner
-    s = upscaler.scale
-    lr = random(1, 3, side, side)
-    state = runner.encode(
-        random(1, count, 3, s * side, s * side), np.ones((1, count), dtype=np.float32)
-    )
-    return lambda: runner.upscale(lr, *state)
+    upscaler.set_references([random(upscaler.scale * side) for _ in range(count)])
+    return upscaler.frame_call(random(side))
 
 
 def peak_memory(model: str, side: int, precision: str) -> float:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ SIDES = [
     ("openvino", "bf16"),
     ("openvino", "int8"),
 ]
+ANY_SIZE = ("fsrst2", "fsrst2-small")  # no int8; their times are in sizes.py
 SPEEDUPS = {"onnxruntime f32": 2, "openvino bf16": 5, "openvino int8": 7}
 REFERENCES = 3
 COLD_START = """
@@ -115,17 +116,15 @@ def per_frame(stem: Path, threads: int, rounds: int, calls: int) -> dict[str, An
     model, _ = load_weights(f"{stem}.safetensors")
     assert isinstance(model, FSRST)
     naive = Naive(model)
-    lr_array = to_planes(lr)[None]
-    lr_tensor = torch.from_numpy(lr_array)
+    lr_tensor = torch.from_numpy(to_planes(lr)[None])
     refs_tensor = torch.from_numpy(np.stack([to_planes(ref) for ref in references])[None])
     graph: dict[str, Callable[[], object]] = {"naive": lambda: naive(lr_tensor, refs_tensor)}
     whole: dict[str, Callable[[], object]] = {}
     for backend, precision in SIDES:
         upscaler = open_side(stem, backend, precision, threads)
         upscaler.set_references(references)
-        state = upscaler._state_for(*lr.shape[:2])
         name = f"{backend} {upscaler.precision}"  # as it runs, not as it was asked for
-        graph[name] = lambda run=upscaler._runner, state=state: run.upscale(lr_array, *state)
+        graph[name] = upscaler.frame_call(lr)
         whole[name] = lambda upscaler=upscaler: upscaler(lr)
     times = take_turns(graph, rounds=rounds, calls=calls, warm_up=max(2, calls // 4))
     base = times["naive"]["median_ms"]
@@ -137,7 +136,7 @@ def per_frame(stem: Path, threads: int, rounds: int, calls: int) -> dict[str, An
     }
 
 
-def agreement(stem: Path, count: int) -> dict[str, Any]:
+def agreement(stem: Path, count: int, sides: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Largest difference from eager torch [grey levels] and PSNR loss [dB] of every backend."""
     model, _ = load_weights(f"{stem}.safetensors")
     samples = frames(count)
@@ -148,7 +147,7 @@ def agreement(stem: Path, count: int) -> dict[str, Any]:
             sr = model(torch.from_numpy(to_planes(lr)[None]), planes)[0].numpy()
         wanted.append(to_uint8(sr.transpose(1, 2, 0)))
     found: dict[str, Any] = {}
-    for backend, precision in SIDES:
+    for backend, precision in sides:
         upscaler = open_side(stem, backend, precision, 1)
         largest, losses = 0, []
         for (lr, refs, truth), exact in zip(samples, wanted, strict=True):
@@ -170,7 +169,8 @@ def psnr(first: Pixels, second: Pixels) -> float:
 
 
 def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
-    """Wall time from starting Python to the written picture, and of ``fsrst --help``."""
+    """Wall time from starting Python to the written picture: with the model ``stem`` on every
+    backend, and of ``fsrst upscale`` as it is without options; and of ``fsrst --help``."""
     from PIL import Image
 
     lr, references, _ = frames(1)[0]
@@ -183,7 +183,7 @@ def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
         commands[f"{backend} {precision}"] = [sys.executable, "-c", COLD_START, *arguments]
     commands["fsrst upscale"] = [
         *(sys.executable, "-m", "fsrst", "upscale", places[0], "--ref", places[1]),
-        *("-o", places[2], "--model", f"{stem}.upscale.onnx"),
+        *("-o", places[2]),
     ]
     times: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(repeats + 1):  # the first one fills the file cache
@@ -215,7 +215,7 @@ def main() -> int:
             result["models"][model] = {
                 "weights": stem.name if stem.parent == WEIGHTS else "random",
                 **per_frame(stem, options.threads, rounds, calls),
-                "agreement": agreement(stem, count),
+                "agreement": agreement(stem, count, SIDES),
             }
             for side, times in result["models"][model]["graph"].items():
                 faster = result["models"][model]["speedup"][side]
@@ -223,28 +223,36 @@ def main() -> int:
             if model == "fsrst-small":
                 result["cold_start"] = cold_start(stem, folder, repeats)
 
+        sides = [side for side in SIDES if side[1] != "int8"]
+        result["agreement"] = {m: agreement(WEIGHTS / m, count, sides) for m in ANY_SIZE}
+
+    return finish(result | {"targets": targets(result)}, options.output)
+
+
+def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
     full, small = result["models"]["fsrst"], result["models"]["fsrst-small"]
-    targets = [
+    lines = [
         target(f"FSRST frame, {side}, times faster than naive torch", full["speedup"][side], bound)
         for side, bound in SPEEDUPS.items()
         if side in full["speedup"]
     ]
-    targets.append(
+    lines.append(
         target("FSRST-small, frames/s, best backend", max(small["frames_per_s"].values()), 250)
     )
-    for model, figures in result["models"].items():
-        for side, figure in figures["agreement"].items():
+    agreeing = {model: figures["agreement"] for model, figures in result["models"].items()}
+    for model, figures in {**agreeing, **result["agreement"]}.items():
+        for side, figure in figures.items():
             if side.endswith("f32"):
                 what = f"{model}, {side}, difference to torch [grey levels]"
-                targets.append(target(what, figure["largest_difference_levels"], 1, at_most=True))
+                lines.append(target(what, figure["largest_difference_levels"], 1, at_most=True))
             else:
                 bound = 0.02 if side.endswith("bf16") else 0.05
                 what = f"{model}, {side}, PSNR loss [dB]"
-                targets.append(target(what, figure["psnr_loss_db"], bound, at_most=True))
+                lines.append(target(what, figure["psnr_loss_db"], bound, at_most=True))
     for command, bound in (("fsrst --help", 300), ("fsrst upscale", 1000)):
         reached = result["cold_start"][command]["median_ms"]
-        targets.append(target(f"{command} from a cold start [ms]", reached, bound, at_most=True))
-    return finish(result | {"targets": targets}, options.output)
+        lines.append(target(f"{command} from a cold start [ms]", reached, bound, at_most=True))
+    return lines
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch n
 
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,6 +186,20 @@ class Upscaler:
                     state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
                 results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
         return results
+
+    def frame_call(self, lr: Pixels) -> Callable[[], Array]:
+        """A call of the frames' graph alone, for timing: float32 (1, 3, h, w) in, the references
+        encoded before, float32 (1, 3, s*h, s*w) out.
+
+        Raises
+        ------
+        FsrstError
+            As ``upscaler(lr)``.
+        """
+        self.check(lr)
+        planes = to_planes(lr)[None]
+        state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
+        return lambda: self._runner.upscale(planes, *state)
 
     def explain(self, lr: Pixels) -> tuple[Pixels, Array]:
         """Upscale one picture and say where its detail comes from.
