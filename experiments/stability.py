@@ -96,6 +96,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=BATCH)
     parser.add_argument("--alignment-factor", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"
+    )
     parser.add_argument("--smoke", action="store_true", help="drawn faces, two steps a network")
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.data and arguments.results):
@@ -140,6 +143,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
             settings[model, rate, seed],
             runs / name,
             budget["samples"],
+            arguments.config,
             warmup_samples=0,
             log_samples=arguments.batch_size,
             checkpoint_samples=SAVED_STEPS * arguments.batch_size,
@@ -179,7 +183,7 @@ def harsh(
         "ema": 0.0,
         "augmentation.reference_dropout": 0.0,
     }
-    return settings_of(CONFIG, manifests, seed, arguments.threads, **changes)
+    return settings_of(arguments.config, manifests, seed, arguments.threads, **changes)
 
 
 def shared_budget(
@@ -212,7 +216,8 @@ def shared_budget(
     for model, rate, seed in settings:
         if model not in rates:
             print(f"{model}: measuring its rate", flush=True)
-            rates[model] = measured_rate(settings[model, rate, seed], seconds=5)
+            wanted = settings[model, rate, seed]
+            rates[model] = measured_rate(wanted, seconds=5, config=arguments.config)
     seconds = sum(1 / rates[model] for model, _, _ in settings)
     samples = max(2, round(arguments.minutes * 60 / seconds / batch)) * batch
     budget = {**asked, "samples": samples, "measured_samples_per_s": rates}
