@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from curves import table
 from protocol import finished
 
 from fsrst.cli import run as run_command
@@ -35,6 +36,7 @@ from fsrst.runtime.upscaler import open_upscaler, shipped_models
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src/fsrst/weights"
 CARDS = ROOT / "docs/models"
+CONDITIONS = ("bicubic", "right", "none", "wrong")  # columns of the scores
 
 
 def main(argv: Sequence[str]) -> None:
@@ -98,7 +100,7 @@ def measured(
     return scores(summaries, manifest)
 
 
-def sets_of_scores(header: dict[str, Any]) -> list[dict[str, Any]]:
+def scores_in(header: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores in a header: one set, or a list of them."""
     found = header["scores"]
     return found if isinstance(found, list) else [found]
@@ -163,7 +165,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "## Scores",
         "",
     ]
-    for found, manifest in zip(sets_of_scores(header), manifests, strict=True):
+    for found, manifest in zip(scores_in(header), manifests, strict=True):
         lines += score_lines(found, manifest)
     counts = [
         f"{manifest.name} has {manifest.info['counts']['train']['samples']} targets of"
@@ -208,7 +210,6 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
 
 def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
     counts = manifest.info["counts"]
-    columns = ("bicubic", "right", "none", "wrong")
     lines = [
         f"{manifest.name}, val split: {counts['val']['samples']} samples of"
         f" {counts['val']['identities']} people who are in no training set; three references.",
@@ -225,7 +226,7 @@ def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
     }
     for measure, (title, digits) in titles.items():
         if measure in found:
-            cells = [f"{found[measure][column]:.{digits}f}" for column in columns]
+            cells = [f"{found[measure][condition]:.{digits}f}" for condition in CONDITIONS]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     loss = found["loss_db"]
     text = f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references"
@@ -253,20 +254,17 @@ def started_from(training: dict[str, Any], name: str) -> str:
 
 def with_scores(readme: str) -> str:
     """The README with its table made anew from the headers of the shipped models."""
-    lines = [
-        "| model | parameters | data | bicubic | right | none | wrong |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for name in shipped_models():
         header = open_upscaler(name, "onnxruntime").info
         link = f"[{name}](docs/models/{name}.md)"
-        for found in sets_of_scores(header):
-            psnr = found["psnr_mean"]
-            cells = " | ".join(f"{psnr[c]:.2f}" for c in ("bicubic", "right", "none", "wrong"))
-            lines.append(f"| {link} | {header['parameters']:,} | {found['data']} | {cells} |")
+        for found in scores_in(header):
+            psnrs = (f"{found['psnr_mean'][c]:.2f}" for c in CONDITIONS)
+            rows.append([link, f"{header['parameters']:,}", found["data"], *psnrs])
     before, rest = readme.split(OPEN_MARK)
     after = rest.split(CLOSE_MARK)[1]
-    return f"{before}{OPEN_MARK}\n" + "\n".join(lines) + f"\n{CLOSE_MARK}{after}"
+    scores = table(["model", "parameters", "data", *CONDITIONS], rows)
+    return f"{before}{OPEN_MARK}\n{scores}\n{CLOSE_MARK}{after}"
 
 
 CONTINUED = (
