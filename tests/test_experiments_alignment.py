@@ -571,6 +571,8 @@ def test_ablations_run_and_go_on(
     )
     assert scores["3"]["over_full_db"] == pytest.approx(difference)
     assert f"{difference:+.3f}" in text
+    seconds = result["variants"]["no-search"]["training"]["seconds"]
+    assert "| parameters | minutes | 3 right |" in text and f"| {seconds / 60:.1f} |" in text
     assert (tmp_path / "ablations.png").is_file()
     capsys.readouterr()
     ablations.main(command)
