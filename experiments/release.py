@@ -25,6 +25,7 @@ from protocol import finished
 from fsrst.cli import run as run_command
 from fsrst.cli.models import CALIBRATION_SAMPLES
 from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import predict
 from fsrst.evaluate.report import strips
 from fsrst.evaluate.score import score
@@ -62,6 +63,7 @@ def release(
 ) -> None:
     stem = WEIGHTS / name
     model, header = load_weights(run / "model.safetensors")
+    budget(header["training"])  # refuses, if it does, before hours of scoring
     header = without_places(header, name)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -177,8 +179,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "",
         f"- data: train splits of {passes(options['data'])}; {'; '.join(counts)}",
         f"- {options['holdout_identities']} people of each set were held out to watch the run",
-        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
-        f" seed ({options['seed']})",
+        f"- budget: {budget(header['training'])}",
         f"- started from: {started_from(header['training'], name)}",
         f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; "
         + (
@@ -242,6 +243,30 @@ def passes(places: list[str]) -> str:
     return ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in times.items())
 
 
+def budget(training: dict[str, Any]) -> str:
+    """Samples, batch and seeds of the whole chain of runs that ends with this one.
+
+    Raises
+    ------
+    FsrstError
+        If a run before it is not among ``EARLIER``.
+    """
+    options = training["options"]
+    counts, seeds, before = [training["samples"]], [options["seed"]], training["started_from"]
+    while before:
+        if before not in EARLIER:
+            raise FsrstError(f"say among EARLIER in release.py how the weights {before} were made")
+        samples, seed, before = EARLIER[before]
+        counts.insert(0, samples)
+        seeds.insert(0, seed)
+    whole = f"{sum(counts):,} samples"
+    if len(counts) > 1:
+        whole += f" ({' + '.join(f'{count:,}' for count in counts)}, one after the other)"
+    different = list(dict.fromkeys(seeds))
+    said = "one seed" if len(different) == 1 else "seeds"
+    return f"{whole}, batch {options['batch_size']}, {said} ({', '.join(map(str, different))})"
+
+
 def started_from(training: dict[str, Any], name: str) -> str:
     start, options = training["started_from"], training["options"]
     if not start:
@@ -278,6 +303,16 @@ CONTINUED = (
     " distance on the photographs' val split; its recipe and length were written down before it"
     " was trained, and nothing else was tried on that split"
 )
+# Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
+# run that made them, and what that started from
+EARLIER: dict[str, tuple[int, int, str | None]] = {
+    "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
+    "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
+    "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),  # fsrst2
+    "1ace1f7dcfc97524": (54_000, 13, None),
+    "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),  # fsrst2-small
+    "2a95b434daddee33": (60_000, 13, None),
+}
 # FSRST2 is trained in parts: ending of a run's folder -> ending of the config that makes it
 PARTS = {"-first": "", "": "-finish", "-photographs": "-photographs"}
 LIMITS_BEYOND = (
