@@ -366,6 +366,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"`{result['command']}`",
         f"Each network: {budget['samples']:,} samples{why}; seed {result['seed']}; {made(result)}."
+        " Minutes: what training took beside other work."
         " Differences to the whole network are of the same pictures, ± their standard error"
         " clustered by person; that another seed would differ too is not in it. The loss of the"
         " coarse transformer is part of what its networks show as theirs.",
@@ -407,14 +408,15 @@ def data_table(result: dict[str, Any], facts: dict[str, Any]) -> str:
         three = scores[str(SCORED)]
         psnr = {name: f"{v['psnr_mean']:.2f}" for name, v in three["conditions"].items()}
         if not rows:
-            rows.append(["bicubic", "0", psnr["bicubic"], *[""] * (5 + len(others))])
-        row = [variant["what"], f"{variant['parameters']:,}", psnr[RIGHT]]
+            rows.append(["bicubic", "0", "", psnr["bicubic"], *[""] * (5 + len(others))])
+        minutes = variant["training"]["seconds"] / 60
+        row = [variant["what"], f"{variant['parameters']:,}", f"{minutes:.1f}", psnr[RIGHT]]
         row += [signed(three, "over_full"), psnr[NONE], psnr[WRONG]]
         row += [signed(three, "worth_of_references"), signed(three, "harm_of_wrong")]
         row += [f"{scores[str(n)]['conditions'][RIGHT]['psnr_mean']:.2f}" for n in others]
         rows.append(row)
-    titles = ["PSNR [dB]", "parameters", f"{SCORED} right", "against the whole", "none", "wrong"]
-    titles += ["references are worth", "wrong ones harm", *(f"{n} right" for n in others)]
+    titles = ["PSNR [dB]", "parameters", "minutes", f"{SCORED} right", "against the whole", "none"]
+    titles += ["wrong", "references are worth", "wrong ones harm", *(f"{n} right" for n in others)]
     heading = (
         f"### {data}, val: {size['samples']} pictures of {size['identities']} people"
         f" (data {facts['hash']})"

@@ -180,7 +180,8 @@ def total_weight(distance: Tensor, count: int) -> Tensor:
 def mixed(manifest: Manifest, wrong: int) -> Manifest:
     """The val split with ``wrong`` of each sample's three references from another person.
 
-    They stand last of the three; order does not matter to the networks.
+    They stand last of the three; order does not matter to the networks. Of a clip the last is the
+    frame nearest to the targets.
     """
     if wrong == 0:
         return manifest
@@ -304,6 +305,11 @@ def markdown(result: dict[str, Any]) -> str:
         titles = ["network", "val split of", "references"]
         titles += [f"{q:.0%} below" for q in QUANTILES] + ["beyond the cliff"]
         parts += ["### Distances that trained networks meet", finding(result), table(titles, rows)]
+    parts.append(
+        "### Right and wrong references mixed\n\nWrong ones take the places of the last of the"
+        " three: of clips the frames nearest to the targets, which are worth most. So what one or"
+        " two wrong ones cost there is lost nearness and a wrong person's harm together."
+    )
     parts += [mix_table(result, facts) for facts in result["data"]]
     return "\n\n".join(parts) + "\n"
 

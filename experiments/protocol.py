@@ -9,6 +9,7 @@ import argparse
 import json
 import shlex
 import shutil
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from budget import BUDGET, CONFIG, RECIPES, Diverged, Length, spent, train_for
+from curves import column
 
 from fsrst.data.manifest import MANIFEST, Manifest, load_manifest
 from fsrst.data.synthetic import write_synthetic
@@ -29,10 +31,11 @@ from fsrst.files import write_json
 from fsrst.models.weights import load_weights, read_header
 from fsrst.runtime.export import export
 from fsrst.runtime.upscaler import Upscaler, open_upscaler, physical_cores
-from fsrst.train import WEIGHTS
+from fsrst.train import METRICS, WEIGHTS
 
 BACKEND = "backend.json"  # in a run's folder: what runs it, and why not onnxruntime
 RUNS, SCORES, CELLS = "runs", "scores", "cells"  # folders of results
+STOPPED = 3  # times the median seconds per sample: a run stood still to let other work through
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,19 @@ def stages_before(study: Study, model: str, data: Manifest, seed: int) -> list[P
         return []
     run = study.results / RUNS / run_name(after[0], data, seed, RECIPES[after[0]].references)
     return [*stages_before(study, after[0], data, seed), run]
+
+
+def busy_seconds(run: Path) -> float:
+    """The seconds of ``spent``, where a row of the metrics with more than STOPPED times the median
+    row's seconds per sample counts as the median."""
+    rows = column(run / METRICS, "samples_per_s")
+    usual = statistics.median(1 / rate for _, rate in rows)
+    seconds, before = 0.0, 0.0
+    for samples, rate in rows:
+        each = 1 / rate if 1 / rate <= STOPPED * usual else usual
+        seconds += (samples - before) * each
+        before = samples
+    return seconds
 
 
 # --- scores -----------------------------------------------------------------
@@ -212,6 +228,7 @@ def cell(
             "training": {
                 **spent(run),
                 "stages_seconds": sum(spent(stage)["seconds"] for stage in stages),
+                "busy_seconds": sum(busy_seconds(each) for each in (*stages, run)),
                 "stages": {read_header(stage / WEIGHTS)["model"]: spent(stage) for stage in stages},
                 "own_minutes": budget["asked"]["minutes"],  # without the stages before
                 "measured_samples_per_s": budget["measured_samples_per_s"],

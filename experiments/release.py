@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from curves import table
 from protocol import finished
 
 from fsrst.cli import run as run_command
 from fsrst.cli.models import CALIBRATION_SAMPLES
 from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import predict
 from fsrst.evaluate.report import strips
 from fsrst.evaluate.score import score
@@ -35,6 +37,7 @@ from fsrst.runtime.upscaler import open_upscaler, shipped_models
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src/fsrst/weights"
 CARDS = ROOT / "docs/models"
+CONDITIONS = ("bicubic", "right", "none", "wrong")  # columns of the scores
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,6 +63,7 @@ def release(
 ) -> None:
     stem = WEIGHTS / name
     model, header = load_weights(run / "model.safetensors")
+    budget(header["training"])  # refuses, if it does, before hours of scoring
     header = without_places(header, name)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -98,7 +102,7 @@ def measured(
     return scores(summaries, manifest)
 
 
-def sets_of_scores(header: dict[str, Any]) -> list[dict[str, Any]]:
+def scores_in(header: dict[str, Any]) -> list[dict[str, Any]]:
     """The scores in a header: one set, or a list of them."""
     found = header["scores"]
     return found if isinstance(found, list) else [found]
@@ -163,7 +167,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "## Scores",
         "",
     ]
-    for found, manifest in zip(sets_of_scores(header), manifests, strict=True):
+    for found, manifest in zip(scores_in(header), manifests, strict=True):
         lines += score_lines(found, manifest)
     counts = [
         f"{manifest.name} has {manifest.info['counts']['train']['samples']} targets of"
@@ -175,8 +179,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "",
         f"- data: train splits of {passes(options['data'])}; {'; '.join(counts)}",
         f"- {options['holdout_identities']} people of each set were held out to watch the run",
-        f"- budget: {header['training']['samples']:,} samples, batch {options['batch_size']}, one"
-        f" seed ({options['seed']})",
+        f"- budget: {budget(header['training'])}",
         f"- started from: {started_from(header['training'], name)}",
         f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; "
         + (
@@ -208,7 +211,6 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
 
 def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
     counts = manifest.info["counts"]
-    columns = ("bicubic", "right", "none", "wrong")
     lines = [
         f"{manifest.name}, val split: {counts['val']['samples']} samples of"
         f" {counts['val']['identities']} people who are in no training set; three references.",
@@ -225,7 +227,7 @@ def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
     }
     for measure, (title, digits) in titles.items():
         if measure in found:
-            cells = [f"{found[measure][column]:.{digits}f}" for column in columns]
+            cells = [f"{found[measure][condition]:.{digits}f}" for condition in CONDITIONS]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     loss = found["loss_db"]
     text = f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references"
@@ -241,6 +243,30 @@ def passes(places: list[str]) -> str:
     return ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in times.items())
 
 
+def budget(training: dict[str, Any]) -> str:
+    """Samples, batch and seeds of the whole chain of runs that ends with this one.
+
+    Raises
+    ------
+    FsrstError
+        If a run before it is not among ``EARLIER``.
+    """
+    options = training["options"]
+    counts, seeds, before = [training["samples"]], [options["seed"]], training["started_from"]
+    while before:
+        if before not in EARLIER:
+            raise FsrstError(f"say among EARLIER in release.py how the weights {before} were made")
+        samples, seed, before = EARLIER[before]
+        counts.insert(0, samples)
+        seeds.insert(0, seed)
+    whole = f"{sum(counts):,} samples"
+    if len(counts) > 1:
+        whole += f" ({' + '.join(f'{count:,}' for count in counts)}, one after the other)"
+    different = list(dict.fromkeys(seeds))
+    said = "one seed" if len(different) == 1 else "seeds"
+    return f"{whole}, batch {options['batch_size']}, {said} ({', '.join(map(str, different))})"
+
+
 def started_from(training: dict[str, Any], name: str) -> str:
     start, options = training["started_from"], training["options"]
     if not start:
@@ -253,20 +279,17 @@ def started_from(training: dict[str, Any], name: str) -> str:
 
 def with_scores(readme: str) -> str:
     """The README with its table made anew from the headers of the shipped models."""
-    lines = [
-        "| model | parameters | data | bicubic | right | none | wrong |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for name in shipped_models():
         header = open_upscaler(name, "onnxruntime").info
         link = f"[{name}](docs/models/{name}.md)"
-        for found in sets_of_scores(header):
-            psnr = found["psnr_mean"]
-            cells = " | ".join(f"{psnr[c]:.2f}" for c in ("bicubic", "right", "none", "wrong"))
-            lines.append(f"| {link} | {header['parameters']:,} | {found['data']} | {cells} |")
+        for found in scores_in(header):
+            psnrs = (f"{found['psnr_mean'][c]:.2f}" for c in CONDITIONS)
+            rows.append([link, f"{header['parameters']:,}", found["data"], *psnrs])
     before, rest = readme.split(OPEN_MARK)
     after = rest.split(CLOSE_MARK)[1]
-    return f"{before}{OPEN_MARK}\n" + "\n".join(lines) + f"\n{CLOSE_MARK}{after}"
+    scores = table(["model", "parameters", "data", *CONDITIONS], rows)
+    return f"{before}{OPEN_MARK}\n{scores}\n{CLOSE_MARK}{after}"
 
 
 CONTINUED = (
@@ -280,6 +303,16 @@ CONTINUED = (
     " distance on the photographs' val split; its recipe and length were written down before it"
     " was trained, and nothing else was tried on that split"
 )
+# Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
+# run that made them, and what that started from
+EARLIER: dict[str, tuple[int, int, str | None]] = {
+    "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
+    "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
+    "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),  # fsrst2
+    "1ace1f7dcfc97524": (54_000, 13, None),
+    "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),  # fsrst2-small
+    "2a95b434daddee33": (60_000, 13, None),
+}
 # FSRST2 is trained in parts: ending of a run's folder -> ending of the config that makes it
 PARTS = {"-first": "", "": "-finish", "-photographs": "-photographs"}
 LIMITS_BEYOND = (

@@ -19,7 +19,9 @@ import numpy as np
 from curves import Curve, beside, chart, save, table
 from protocol import finished
 from references import DRAWS, LIGHTS, MANY, NUMBER
+from release import scores_in
 
+from fsrst.data.prepare.video import DFD_FIRST_TARGET
 from fsrst.errors import FsrstError
 from fsrst.evaluate.report import report
 from fsrst.evaluate.score import clustered_standard_error, read_scores
@@ -33,14 +35,15 @@ from measure import target as line
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
-FIRST_TARGET = 192  # frame of a clip by the paper's rule for DFD
 IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
     (("fsrst2-photo", "right"), ("fsrst2-photo", "none")),
     (("fsrst2-photo", "right"), ("fsrst-photo", "right")),
+    (("fsrst2-photo", "right"), ("resnet-small-photo", "none")),
     (("fsrst-photo", "right"), ("fsrst-photo", "none")),
     (("fsrst2-call", "right"), ("fsrst2-call", "none")),
     (("fsrst2-call", "right"), ("fsrst-call", "right")),
 )
+VIDEO_CLAIMS = (("fsrst", "hime-small"), ("fsrst", "resnet"))  # of Table 1's, to be reached
 SIZED = ("fsrst2", "fsrst2-small")
 EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
     "ablations": "## What each part of FSRST2 is worth",
@@ -58,10 +61,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--speed", type=Path, required=True)
     parser.add_argument("--training", type=Path, required=True)
     for name in ("references", "sizes"):
-        measured = MEASURED / f"{name}.json"
-        parser.add_argument(
-            f"--{name}", type=Path, default=measured if measured.is_file() else None
-        )
+        path = MEASURED / f"{name}.json"
+        parser.add_argument(f"--{name}", type=Path, default=path if path.is_file() else None)
     parser.add_argument("--output", type=Path, default=ROOT / "docs/results.md")
     arguments = parser.parse_args(argv)
     for path in (arguments.speed, arguments.training):
@@ -109,17 +110,17 @@ def main(argv: Sequence[str]) -> None:
         targets.append(sizes)
     for name, heading in EXPERIMENTS.items():
         parts += experiment(name, heading)
+    targets.append({"targets": experiment_targets()})
     parts += ["## Targets", targets_table(*targets)]
     write_text(arguments.output, "\n\n".join(parts) + "\n")
 
 
 def experiment(name: str, heading: str | None) -> list[str]:
     """The section of an experiment; nothing of one that has not been run to its end."""
-    measured = MEASURED / f"{name}.json"
-    if not measured.is_file():
+    result = measured(name)
+    if result is None:
         return []
     script = import_module(name)
-    result = json.loads(measured.read_text(encoding="utf-8"))
     parts = [heading] if heading else []
     parts += [result["remark"]] if "remark" in result else []  # what has changed since
     parts.append(script.markdown(result).strip())
@@ -129,12 +130,16 @@ def experiment(name: str, heading: str | None) -> list[str]:
     return parts
 
 
+def measured(name: str) -> dict[str, Any] | None:
+    """What an experiment wrote, or None if it has not been run to its end."""
+    path = MEASURED / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
 def sets_of_scores(name: str) -> dict[str, dict[str, Any]]:
-    """{"call": scores, ...} from the header of a shipped model; a header holds one set, or more."""
-    found = open_upscaler(name, "onnxruntime").info["scores"]
-    return {
-        each["data"].split()[0]: each for each in (found if isinstance(found, list) else [found])
-    }
+    """{"call": scores, ...} from the header of a shipped model."""
+    header = open_upscaler(name, "onnxruntime").info
+    return {each["data"].split()[0]: each for each in scores_in(header)}
 
 
 def findings() -> str:
@@ -175,10 +180,10 @@ def rule_table(folders: Sequence[Path]) -> str:
                 ]
             )
     return (
-        f"Clips of more than {FIRST_TARGET} frames are cut by the paper's rule for DFD: references"
-        f" 0, 48 and 96, targets from {FIRST_TARGET} on. In shorter ones the last reference lies"
-        " some 20 frames before the first target, and is worth more. The scores above are of both"
-        " together. Mean PSNR [dB]:\n\n"
+        f"Clips of more than {DFD_FIRST_TARGET} frames are cut by the paper's rule for DFD:"
+        f" references 0, 48 and 96, targets from {DFD_FIRST_TARGET} on. In shorter ones the last"
+        " reference lies some 20 frames before the first target, and is worth more. The scores"
+        " above are of both together. Mean PSNR [dB]:\n\n"
         + table(
             ["model", "clips", "pictures", "bicubic", "none", "right", "over bicubic", "worth"],
             lines,
@@ -196,7 +201,7 @@ def by_rule(folder: Path) -> dict[str, dict[str, float]]:
         first[clip] = min(int(frame), first.get(clip, int(frame)))
     found: dict[str, dict[str, float]] = {}
     for rule, long in (("the paper's rule", True), ("short", False)):
-        mine = [r for r in rows if (first[r["id"].rpartition("-")[0]] == FIRST_TARGET) == long]
+        mine = [r for r in rows if (first[r["id"].rpartition("-")[0]] == DFD_FIRST_TARGET) == long]
         if mine:
             psnrs = {
                 condition: [r["psnr"] for r in mine if r["condition"] == condition]
@@ -227,7 +232,29 @@ def identity_section(folders: Sequence[Path]) -> list[str]:
         "How much nearer the first is to the true face than the second: dlib's distance, mean of"
         " the same pictures, ± its standard error clustered by person."
     )
-    return ["### Identity, picture by picture", text, "\n".join(lines)]
+    return ["### Identity, picture by picture", text, "\n".join(lines), *equal_time_identity()]
+
+
+def equal_time_identity() -> list[str]:
+    """Who is nearest on photographs where all were trained for the same time (Table 1)."""
+    result = measured("table1")
+    rows = [
+        row
+        for row in (result["rows"] if result else [])
+        if (row["train"], row["test"]) == ("photo", "photo")
+        and row["model"] != "bicubic"
+        and "identity_distance" in row.get("right", {})
+    ]
+    if not rows:
+        return []
+    rows = [row for row in rows if row["budget"] == rows[0]["budget"]]
+    rows.sort(key=lambda row: float(row["right"]["identity_distance"]))
+    without = "" if rows[0]["references"] else ", which takes no references"
+    said = [f"{row['model']} {row['right']['identity_distance']:.3f}" for row in rows]
+    return [
+        f"Trained on photographs for {rows[0]['budget']} each (Table 1), nearest to the true face"
+        f" is {rows[0]['model']}{without}: {', '.join(said)}."
+    ]
 
 
 def scores_of(folders: Sequence[Path], name: str, condition: str) -> dict[str, Any]:
@@ -271,7 +298,11 @@ def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
     best = right("fsrst2", "call")
     lines += [
         line("fsrst2 over bicubic, call [dB]", right("fsrst2", "call", "bicubic"), 7.5),
-        line("fsrst2 over fsrst-call [dB]", best - right("fsrst-call", "call"), 3.0),
+        line(
+            "fsrst2 over fsrst-call, call (released weights, other samples) [dB]",
+            best - right("fsrst-call", "call"),
+            3.0,
+        ),
         line(
             "fsrst2 over fsrst2-small, call [dB]",
             best - right("fsrst2-small", "call"),
@@ -291,13 +322,50 @@ def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
         harm = psnr["none"] - psnr["wrong"]
         lines.append(line(f"harm of a wrong person, fsrst2, {data} [dB]", harm, 0.02, at_most=True))
     ours = scores_of(folders, "fsrst2-photo", "right")
-    for text, theirs in (
-        ("fsrst-photo less fsrst2", scores_of(folders, "fsrst-photo", "right")),
-        ("fsrst2 without less with references", scores_of(folders, "fsrst2-photo", "none")),
+    for text, name, condition in (
+        ("fsrst-photo less fsrst2", "fsrst-photo", "right"),
+        ("fsrst2 without its references less with them", "fsrst2-photo", "none"),
+        ("resnet-small-photo, without references, less fsrst2", "resnet-small-photo", "none"),
     ):
+        theirs = scores_of(folders, name, condition)
         if ours and theirs:
             less, _ = paired_identity(ours, theirs)
             lines.append(line(f"identity distance, photo: {text}", less, 0.01))
+    return lines
+
+
+def experiment_targets() -> list[dict[str, Any]]:
+    """What was to be reached in the experiments: Table 1, the ablations, alignment A."""
+    lines = []
+    if table1 := measured("table1"):
+        for claim in table1["claims"]:
+            pair, names = (claim["train"], claim["test"]), (claim["above"], claim["below"])
+            if pair == ("call", "call") and names in VIDEO_CLAIMS:
+                doubt = f" ({claim['not_judged']})" if claim["not_judged"] else ""
+                what = f"{names[0]} over {names[1]}, call, {claim['budget']} each{doubt} [dB]"
+                lines.append(line(what, claim["difference_db"], 0))
+        if cost := table1["costs"].get("fsrst2"):
+            millions, work = cost["parameters"] / 1e6, cost["multiply_accumulates_g"]["frame"]
+            lines += [
+                line("fsrst2, parameters [millions]", millions, 2.5, at_most=True),
+                line("fsrst2, 32 -> 128, references encoded [GMAC]", work, 1.96, at_most=True),
+            ]
+    if ablations := measured("ablations"):
+        whole, papers = (
+            ablations["variants"].get(name, {}).get("data", {}).get("call")
+            for name in ("full", "fsrst-small")
+        )
+        if whole and papers:
+            ours, theirs = (s["3"]["conditions"]["right"]["psnr_mean"] for s in (whole, papers))
+            samples = f"{ablations['budget']['samples']:,}"
+            what = f"fsrst2-small over fsrst-small, call, the same {samples} samples [dB]"
+            lines.append(line(what, ours - theirs, 3.0))
+    if alignment := measured("alignment"):
+        lines += [
+            {**target, "what": f"alignment {target['what']}"}
+            for target in alignment["targets"]
+            if target["what"].startswith(("A, network:", "A, network, then least squares:"))
+        ]
     return lines
 
 
@@ -411,36 +479,37 @@ def same_speed(sizes: dict[str, Any], speed: dict[str, Any]) -> str:
     """The machine's speed while the sizes were measured, against the day of the section Speed, and
     what the frames would then have taken on that day."""
     then = speed["models"]["fsrst"]["graph"]["openvino bf16"]["median_ms"]
-    lines = [
-        "| input, three references | FSRST's frame beside it [ms] | slower than in Speed |"
-        + "".join(f" {name} bf16, at Speed's speed [frames/s] |" for name in SIZED),
-        "|" + " --- |" * (3 + len(SIZED)),
-    ]
+    titles = ["input, three references", "FSRST's frame beside it [ms]", "slower than in Speed"]
+    titles += [f"{name} bf16, at Speed's speed [frames/s]" for name in SIZED]
+    rows = []
     for place, times in sizes["frames"].items():
         side, count = place.split("x")
         if count == "3":
             now = sizes["yardstick"][place]["median_ms"]
             rates = [1000 / times[f"{name} bf16"]["median_ms"] * now / then for name in SIZED]
-            cells = "".join(f" {rate:.0f} |" for rate in rates)
-            lines.append(f"| {side}x{side} | {now:.2f} | {now / then:.2f} times |{cells}")
+            cells = [f"{side}x{side}", f"{now:.2f}", f"{now / then:.2f} times"]
+            rows.append([*cells, *(f"{rate:.0f}" for rate in rates)])
     return (
         f"The machine is not equally fast on all days. FSRST's own frame (32x32, bf16, three"
         f" references), measured in turns with the others, took {then:.2f} ms on the day of section"
-        " Speed; the last columns are computed from that, not measured:\n\n" + "\n".join(lines)
+        " Speed; the last columns are computed from that, not measured:\n\n" + table(titles, rows)
     )
 
 
 def size_table(sizes: dict[str, Any]) -> str:
     sides = [*next(iter(sizes["frames"].values()))]
-    lines = [f"| input, references | {' | '.join(sides)} |", "|" + " --- |" * (len(sides) + 1)]
+    rows = []
     for place, times in sizes["frames"].items():
         side, count = place.split("x")
-        cells = [f"{times[name]['median_ms']:.1f}" for name in sides]
-        lines.append(f"| {side}x{side}, {count} | {' | '.join(cells)} |")
-    lines += ["", "Peak memory of a process [GB], three references:", ""]
-    lines += ["| what | GB |", "| --- | --- |"]
-    lines += [f"| {name} px | {peak:.2f} |" for name, peak in sizes["peak_memory_gb"].items()]
-    return "\n".join(lines)
+        rows.append(
+            [f"{side}x{side}, {count}", *(f"{times[name]['median_ms']:.1f}" for name in sides)]
+        )
+    peaks = [[f"{name} px", f"{peak:.2f}"] for name, peak in sizes["peak_memory_gb"].items()]
+    return (
+        table(["input, references", *sides], rows)
+        + "\n\nPeak memory of a process [GB], three references:\n\n"
+        + table(["what", "GB"], peaks)
+    )
 
 
 def size_figure(sizes: dict[str, Any]) -> Any:
@@ -490,57 +559,51 @@ def time_cell(times: dict[str, float]) -> str:
 
 
 def frame_table(speed: dict[str, Any]) -> str:
-    lines = [
-        f"One 32x32 -> 128x128 frame, {speed['references']} references encoded once; `naive` is"
-        " plain eager torch that encodes them again for every frame, one after the other.",
-        "",
-        "| model | side | graph [ms] | times faster | frames/s | whole call, uint8 [ms] |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for model, figures in speed["models"].items():
         for side, times in figures["graph"].items():
+            speedup, rate = figures["speedup"][side], figures["frames_per_s"][side]
             whole = figures["whole_call"].get(side)
-            lines.append(
-                f"| {model} | {side} | {time_cell(times)} | {figures['speedup'][side]:.2f} |"
-                f" {figures['frames_per_s'][side]:.0f} | {time_cell(whole) if whole else ''} |"
-            )
-    return "\n".join(lines)
+            cells = [model, side, time_cell(times), f"{speedup:.2f}", f"{rate:.0f}"]
+            rows.append([*cells, time_cell(whole) if whole else ""])
+    titles = ["model", "side", "graph [ms]", "times faster", "frames/s", "whole call, uint8 [ms]"]
+    return (
+        f"One 32x32 -> 128x128 frame, {speed['references']} references encoded once; `naive` is"
+        " plain eager torch that encodes them again for every frame, one after the other.\n\n"
+        + table(titles, rows)
+    )
 
 
 def cold_table(speed: dict[str, Any]) -> str:
-    lines = [
-        "From a cold start, FSRST-small, one reference, until the picture is written:",
-        "",
-        "| command | ms |",
-        "| --- | --- |",
-    ]
-    lines += [f"| {name} | {time_cell(t)} |" for name, t in speed["cold_start"].items()]
-    return "\n".join(lines)
+    rows = [[name, time_cell(times)] for name, times in speed["cold_start"].items()]
+    return (
+        "From a cold start, FSRST-small, one reference, until the picture is written:\n\n"
+        + table(["command", "ms"], rows)
+    )
 
 
 def agreement_table(speed: dict[str, Any]) -> str:
-    lines = [
-        "| model | backend | largest difference [grey levels] | PSNR loss, drawn faces [dB] |",
-        "| --- | --- | --- | --- |",
+    rows = [
+        [model, side, str(found["largest_difference_levels"]), f"{found['psnr_loss_db']:.4f}"]
+        for model, figures in speed["models"].items()
+        for side, found in figures["agreement"].items()
     ]
-    for model, figures in speed["models"].items():
-        for side, found in figures["agreement"].items():
-            lines.append(
-                f"| {model} | {side} | {found['largest_difference_levels']} |"
-                f" {found['psnr_loss_db']:.4f} |"
-            )
-    return "\n".join(lines)
+    titles = ["model", "backend", "largest difference [grey levels]", "PSNR loss, drawn faces [dB]"]
+    return table(titles, rows)
 
 
 def training_table(training: dict[str, Any]) -> str:
-    rate = training["samples_per_s"]
+    rate, loader = training["samples_per_s"], training["loader_samples_per_s"]
+    rows = [
+        ["plain loop: float32, batch 8, one reference after the other", f"{rate['plain']:.1f}"],
+        ["ours: bf16, channels_last, batch 16, references in one pass", f"{rate['ours']:.1f}"],
+        ["the same, four targets share a reference set", f"{rate['ours, shared']:.1f}"],
+        ["the loader alone: mirror images, each reference moved and relit", f"{loader:.0f}"],
+    ]
     return (
-        "| FSRST, 3 references | samples/s |\n| --- | --- |\n"
-        f"| plain loop: float32, batch 8, one reference after the other | {rate['plain']:.1f} |\n"
-        f"| ours: bf16, channels_last, batch 16, references in one pass | {rate['ours']:.1f} |\n"
-        f"| the same, four targets share a reference set | {rate['ours, shared']:.1f} |\n"
-        f"| the loader alone, all augmentations | {training['loader_samples_per_s']:.0f} |\n\n"
-        "What bounds it: docs/log.md.\n\n"
+        table(["FSRST, 3 references", "samples/s"], rows)
+        + "\n\nThe loader damages, drops and swaps no references, turns nothing by quarters and"
+        " moves nothing of input and references together. What bounds it: docs/log.md.\n\n"
         f"Peak memory of a training process at batch 16: {training['peak_memory_gb']:.2f} GB."
     )
 

@@ -15,6 +15,7 @@ what `fsrst report` says of the same folders.
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from costs import costs_of
 from curves import table
 from protocol import (
     RUNS,
+    STOPPED,
     cell,
     command_of,
     finished,
@@ -59,6 +61,24 @@ CLAIMS = (  # pairs of networks; in the paper the first is above the second near
     ("fsrst-small", "resnet-small"),
 )
 FEW_SAMPLES = 5000  # a network that saw fewer is not judged
+MENDED = (  # networks; until when [UTC] they were trained so; how
+    (
+        ("fsrst2-small", "fsrst2"),
+        "2026-11-25T09:22",
+        "the coarse transformer's own loss at places in bfloat16",
+    ),
+    (
+        ("fsrst-small", "fsrst"),
+        "2026-11-25T17:01",
+        "sampling positions in bfloat16, off by up to 0.08 px",
+    ),
+    (("hime-small",), "2026-11-25T17:01", "the other factor of the similarity transposed"),
+    (
+        ("c2-matching", "mrefsr"),
+        "2026-11-25T17:15",
+        "no LeakyReLU after the content extractor's first convolution",
+    ),
+)
 MEASURES = ("psnr_mean", "psnr_pooled", "ssim", "identity_distance")
 
 
@@ -189,15 +209,19 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "right": measures([c.get("right", c["none"]) for c in conditions]),
                 "none": measures([c["none"] for c in conditions]),
                 "samples": statistics.fmean(c["training"]["samples"] for c in passed),
-                "minutes": statistics.fmean(
-                    c["training"]["seconds"] + c["training"]["stages_seconds"] for c in passed
-                )
-                / 60,
+                "minutes": statistics.fmean(busy_minutes(c) for c in passed),
             }
             if "wrong" in conditions[0]:
                 row["wrong"] = measures([c["wrong"] for c in conditions])
         rows.append(row)
     return rows
+
+
+def busy_minutes(cell: dict[str, Any]) -> float:
+    """Of training, with the stages before. Cells of earlier versions know only those with stops."""
+    training = cell["training"]
+    with_stops = training["seconds"] + training["stages_seconds"]
+    return float(training.get("busy_seconds", with_stops)) / 60
 
 
 def measures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -217,6 +241,11 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
     that both have, with its standard error over pictures, clustered by person."""
     found = []
     good = [c for c in cells if "failed" not in c]
+
+    def pooled(side: Sequence[dict[str, Any]]) -> float:
+        conditions = [c["summary"]["conditions"] for c in side]
+        return statistics.fmean(c.get("right", c["none"])["psnr_pooled"] for c in conditions)
+
     for above, below in CLAIMS:
         sides = [{c["seed"]: c for c in good if c["model"] == model} for model in (above, below)]
         seeds = sorted(sides[0].keys() & sides[1].keys())
@@ -227,7 +256,8 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
             values, people = zip(*(psnrs_of(results, side[s]) for s in seeds), strict=True)
             psnrs.append(np.mean(values, axis=0))
         difference = psnrs[0] - psnrs[1]
-        unfit = [reason for side in sides for reason in unfitness([side[s] for s in seeds])]
+        both = [[side[s] for s in seeds] for side in sides]
+        unfit = [reason for side in both for reason in unfitness(side)]
         found.append(
             {
                 "not_judged": "; ".join(unfit),
@@ -238,6 +268,7 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
                 "below": below,
                 "difference_db": float(difference.mean()),
                 "standard_error_db": clustered_standard_error(difference, people[0]),
+                "pooled_db": pooled(both[0]) - pooled(both[1]),
                 "seeds": seeds,
                 "paper_db": paper_difference(above, below),
             }
@@ -285,8 +316,9 @@ def markdown(result: dict[str, Any]) -> str:
     """table1.md, from the JSON alone."""
     parts = [
         "## Table 1",
-        commands_of(result),
+        made_by(result, [result["command"]] if result["smoke"] else commands_of(result["cells"])),
         protocol_of(result),
+        mended(result["cells"]),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]
@@ -309,10 +341,14 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < FEW_SAMPLES and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
-        f" ({configs_of(cells)}); minutes: what it really took, often beside another process or"
-        " with pauses; right references, PSNR in dB on RGB."
+        f" ({configs_of(cells)}); minutes: what it really took, often beside another process; a"
+        f" line of the log with more than {STOPPED} times the median's seconds per sample, when"
+        " other work was let through, counts as the median; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
+    stopped = dict.fromkeys(c["run"] for c in good if "busy_seconds" not in c["training"])
+    if stopped:
+        text += f" The stops count in the minutes of {', '.join(stopped)}."
     if vgg:
         text += f" VGG numbers: {', '.join(vgg)}."
     untaught = sorted(
@@ -355,24 +391,73 @@ def configs_of(cells: Sequence[dict[str, Any]]) -> str:
     return ", ".join(sorted({f"configs/{c.get('config', CONFIG.name)}" for c in cells}))
 
 
-def commands_of(result: dict[str, Any]) -> str:
-    """Every command that made a cell, and where. Cells of earlier versions do not say theirs: one
-    that makes the same stands for it."""
-    machine = result["machine"]
-    made: dict[str, list[dict[str, Any]]] = {}
+def commands_of(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """The command that makes all cells of one length of training and of the first seed, with what
+    is still missing among them; then those of the seeds that some networks have beside it."""
+    commands = []
+    for length in dict.fromkeys(length_options(c) for c in cells):
+        mine = [c for c in cells if length_options(c) == length]
+        first = min(c["seed"] for c in mine)
+        pairs = dict.fromkeys((c["train"]["name"], c["test"]["name"]) for c in mine)
+        wanted = [(list(pairs), mine, {first})]
+        for pair in pairs:
+            more = [
+                c
+                for c in mine
+                if (c["train"]["name"], c["test"]["name"]) == pair and c["seed"] != first
+            ]
+            wanted += [([pair], more, {c["seed"] for c in more})] if more else []
+        for places, found, seeds in wanted:
+            models = [model for model in MODELS if model in {c["model"] for c in found}]
+            words = ["python", "experiments/table1.py"]
+            for train, test in places:
+                words += ["--train", f"data/{train}", "--test", f"data/{test}"]
+            words += ["--models", *models] if len(models) < len(MODELS) else []
+            words += ["--seeds", *map(str, sorted(seeds)), *length, "--results", "results"]
+            commands.append(shlex.join(words))
+    return commands
+
+
+def length_options(cell: dict[str, Any]) -> tuple[str, ...]:
+    """What a command line says of the cell's length of training."""
+    config = cell.get("config", CONFIG.name)
+    words = [] if config == CONFIG.name else ["--config", f"configs/{config}"]
+    if cell["minutes"] is None:
+        return (*words, "--samples", str(cell["asked_samples"]))
+    return (*words, "--minutes", f"{cell['minutes']:g}")
+
+
+def made_by(result: dict[str, Any], commands: Sequence[str]) -> str:
+    """The machine, what makes the table, and which commit trained which network."""
+    made: dict[str, list[str]] = {}
     for c in result["cells"]:
-        same = (
-            f"python experiments/table1.py --train data/{c['train']['name']} --test"
-            f" data/{c['test']['name']} --models {c['model']} --seeds {c['seed']} --results results"
-        )
         origin = c.get("training", {}).get("origin", result)
-        made.setdefault(c.get("command") or same, []).append(origin)
+        runs = made.setdefault(f"{origin['date'][:10]}, {origin['commit']}", [])
+        runs += [c["run"]] if c["run"] not in runs else []
+    lines = [f"- {commit}: {', '.join(runs)}" for commit, runs in sorted(made.items())]
+    return "\n\n".join(
+        [
+            f"{result['machine']['cpu']}, {result['threads']} thread(s).",
+            "\n".join(f"- `{command}`" for command in commands),
+            "<details><summary>Which commit trained which network</summary>",
+            "\n".join(lines),
+            "</details>",
+        ]
+    )
+
+
+def mended(cells: Sequence[dict[str, Any]]) -> str:
+    """Which of the cells were trained before something in their network was mended."""
     lines = []
-    for command, origins in made.items():
-        commits = ", ".join(dict.fromkeys(str(o["commit"]) for o in origins))
-        days = ", ".join(dict.fromkeys(o["date"][:10] for o in origins))
-        lines.append(f"- `{command}`: commit {commits}, {days}")
-    return f"{machine['cpu']}, {result['threads']} thread(s).\n\n" + "\n".join(lines)
+    for models, until, how in MENDED:
+        before = dict.fromkeys(
+            c["run"]
+            for c in cells
+            if c["model"] in models
+            and c.get("training", {}).get("origin", {}).get("date", "") < until
+        )
+        lines += [f"- {', '.join(before)}: {how}"] if before else []
+    return "\n".join(["Trained before their networks were mended:\n", *lines]) if lines else ""
 
 
 def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
@@ -443,15 +528,17 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
                 f"{claim['above']} above {claim['below']}",
                 str(len(claim["seeds"])),
                 f"{difference:+.2f}" + ("" if error is None else f" ± {error:.2f}"),
+                f"{claim['pooled_db']:+.2f}" if "pooled_db" in claim else "",
                 printed or "-",
                 said,
             ]
         )
     theirs = f"in the paper [dB]{other_data(claims)}"
     return (
-        "Order of two networks, here and in the paper. ±: standard error over pictures, clustered"
-        " by person; that another seed would differ too is not in it.\n\n"
-        + table(["order", "seeds", "here [dB]", theirs, ""], lines)
+        "Order of two networks, here and in the paper. Here: mean PSNR of pictures, ± standard"
+        " error over them, clustered by person (that another seed would differ too is not in it);"
+        " beside it pooled PSNR, which the paper's most likely is.\n\n"
+        + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)
     )
 
 

@@ -25,11 +25,12 @@ from curves import table
 from protocol import cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
 from table1 import (
     budget_of,
-    commands_of,
     configs_of,
     grouped,
     lengths_of,
+    made_by,
     measures,
+    mended,
     other_data,
     pair_of,
     psnrs_of,
@@ -180,7 +181,7 @@ def markdown(result: dict[str, Any]) -> str:
     """table2.md, from the JSON alone."""
     parts = [
         "## Table 2",
-        commands_of(result),
+        made_by(result, [result["command"]]),
         "Each row was trained with so many references and is scored with so many, right ones;"
         f" {lengths_of(result['cells'])} each, same data, augmentation and seed"
         f" ({configs_of(result['cells'])}). Over none: against the ResNet of row 0, ± standard"
@@ -188,6 +189,7 @@ def markdown(result: dict[str, Any]) -> str:
         " Another seed is not in a single row's ±. Fewer references are the first that a sample"
         " lists: of a clip its first frames, which lie farthest from the targets."
         + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
+        mended(result["cells"]),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]

@@ -289,11 +289,23 @@ def test_a_cell_says_where_it_came_from(filled: tuple[protocol.Study, dict[str, 
         "reason": "ZeroDivisionError: division by zero",
     }
     assert found["training"]["samples"] > 0
+    assert 0 < found["training"]["busy_seconds"] <= found["training"]["seconds"]
     assert set(found["summary"]["conditions"]) == {"bicubic", "none"}
     assert found["summary"]["command"].startswith("fsrst evaluate --model results/runs/resnet-")
     text = json.dumps(found)
     assert str(study.results) not in text and "data_root" not in text
     assert protocol.read_cells(study.results) == [json.loads(text)]
+
+
+def test_stops_are_not_counted_as_work(tmp_path: Path) -> None:
+    rows = ["10,2,0.5", "20,2,0.5", "30,2,0.5", "40,2,0.2", "50,2,0.01"]  # 2, 2, 2, 5, 100 s each
+    (tmp_path / "metrics.csv").write_text("\n".join(["samples,loss,samples_per_s", *rows]) + "\n")
+    assert budget.spent(tmp_path)["seconds"] == pytest.approx(1110)
+    assert protocol.busy_seconds(tmp_path) == pytest.approx(130)
+    cell = {"training": {"seconds": 1110, "stages_seconds": 90, "busy_seconds": 120}}
+    assert table1.busy_minutes(cell) == 2
+    del cell["training"]["busy_seconds"]  # an earlier version's
+    assert table1.busy_minutes(cell) == 20
 
 
 def test_a_cell_is_filled_once(
@@ -413,8 +425,8 @@ def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
     assert resnet["paper_db"] == {"DFD": pytest.approx(0.3343)}
     assert not hime["not_judged"]
     text = table1.claim_table(list(claims.values()))
-    assert "| fsrst above hime-small | 1 | +1.25 ± 0.25 |" in text
-    assert "| -1.10 ± 0.10 | DFD +0.33 | **does not hold** |" in text
+    assert "| fsrst above hime-small | 1 | +1.25 ± 0.25 | +0.00 |" in text
+    assert "| -1.10 ± 0.10 | +0.00 | DFD +0.33 | **does not hold** |" in text
 
 
 def test_claims_against_untrained_networks_are_not_judged(tmp_path: Path) -> None:
@@ -444,16 +456,47 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(table1, "paper", never)
     monkeypatch.setattr(table1, "read_scores", never)
     cells[1]["training"]["stages"] = {"c2-teacher": {"samples": 456, "last_loss": 0.98}}
-    cells[1]["command"] = "python experiments/table1.py --models ttsr"
     cells[1]["training"]["origin"] = {"commit": "def", "date": "2026-01-02T0"}
     text = table1.markdown(json.loads(json.dumps(result)))
-    assert "--models fsrst --seeds 13 --results results`: commit abc, 2026-01-01" in text
-    assert "--models ttsr`: commit def, 2026-01-02" in text
+    command = "table1.py --train data/call --test data/call --models ttsr fsrst --seeds 13"
+    assert f"{command} --minutes 20 --results results`\n" in text
+    assert "- 2026-01-01, abc: fsrst-call-s13-n3\n- 2026-01-02, def: ttsr-call-s13-n1\n" in text
+    assert "The stops count in the minutes of fsrst-call-s13-n3, ttsr-call-s13-n1." in text
+    assert "- fsrst-call-s13-n3: sampling positions in bfloat16" in text
     assert "c2-teacher 0.98 after 456 samples" in text
     assert "Not trained on this pair yet: resnet-small, resnet, span, " in text
     assert "### call -> call, 20 minutes" in text and "+3.00" in text
     assert "**ttsr** saw under 5,000 samples" in text and "stlpips-vgg16" in text
     assert "| C2-Matching | 1 | 9.98 | 32.01 / 0.9339 |" in text
+
+
+def test_one_command_makes_the_table() -> None:
+    def cell(model: str, test: str, seed: int = 13, **length: Any) -> dict[str, Any]:
+        names = {"train": {"name": "photo"}, "test": {"name": test}}
+        return {"model": model, "seed": seed, "minutes": 20, **names, **length}
+
+    cells = [
+        *(cell(model, test) for model in budget.MODELS for test in ("photo", "call")),
+        *(cell("fsrst", "call", seed) for seed in (14, 15)),
+        cell("span", "photo", minutes=None, asked_samples=1600, config="tables-gpu.yaml"),
+    ]
+    head, pair = "python experiments/table1.py ", "--train data/photo --test data/"
+    assert table1.commands_of(cells) == [
+        f"{head}{pair}photo {pair}call --seeds 13 --minutes 20 --results results",
+        f"{head}{pair}call --models fsrst --seeds 14 15 --minutes 20 --results results",
+        f"{head}{pair}photo --models span --seeds 13 --config configs/tables-gpu.yaml"
+        " --samples 1600 --results results",
+    ]
+
+
+def test_cells_of_mended_networks_are_said_to_be_older() -> None:
+    def cell(model: str, date: str) -> dict[str, Any]:
+        return {"model": model, "run": f"{model}-{date}", "training": {"origin": {"date": date}}}
+
+    old = [cell("fsrst", "2026-11-25T16:00:00+00:00"), cell("fsrst", "2026-11-25T17:02:00+00:00")]
+    (line,) = table1.mended([*old, cell("span", "2026-01-01")]).splitlines()[2:]
+    assert line.startswith(f"- {old[0]['run']}: sampling positions")
+    assert table1.mended(old[1:]) == ""
 
 
 def test_budgets_are_not_mixed(tmp_path: Path) -> None:

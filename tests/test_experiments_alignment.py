@@ -479,7 +479,10 @@ def test_all_runs_of_stability_share_the_minutes(
 # --- results --------------------------------------------------------------------------------------
 
 
-def test_identity_is_compared_picture_by_picture(tmp_path: Path) -> None:
+def test_identity_is_compared_picture_by_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "MEASURED", tmp_path)
     header = "id,identity,condition,psnr,identity_distance"
     for name, distances in (("fsrst2-call", (0.2, 0.3)), ("fsrst-call", (0.4, 0.4))):
         lines = [f"{i},p{i},right,30,{distance}" for i, distance in enumerate(distances)]
@@ -491,6 +494,51 @@ def test_identity_is_compared_picture_by_picture(tmp_path: Path) -> None:
         "| fsrst2-call, right | fsrst-call, right | +0.1500 ± 0.0500 |  |"
     ]
     assert results.identity_section(folders[:1]) == []
+
+
+def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    assert results.experiment_targets() == results.equal_time_identity() == []
+    pair = {"train": "call", "test": "call", "budget": "20 minutes"}
+    claim = {**pair, "above": "fsrst", "below": "resnet", "difference_db": -1.2, "not_judged": ""}
+    photo = {"train": "photo", "test": "photo", "budget": "20 minutes"}
+    distances = {"fsrst2": (3, 0.42), "span": (0, 0.4), "bicubic": (0, 0.1)}
+    rows = [
+        {**photo, "model": m, "references": n, "right": {"identity_distance": distance}}
+        for m, (n, distance) in distances.items()
+    ]
+    cost = {"parameters": 957_125, "multiply_accumulates_g": {"frame": 1.04}}
+    claims = [claim, {**claim, "test": "photo"}, {**claim, "below": "fsrst-small"}]
+    table = {"claims": claims, "costs": {"fsrst2": cost}, "rows": rows}
+    (tmp_path / "table1.json").write_text(json.dumps(table))
+    targets = [
+        {"what": f"A, network{how}: six numbers", "to_reach": "", "reached": 0.01, "met": False}
+        for how in ("", ", twice", ", then least squares")
+    ]
+    (tmp_path / "alignment.json").write_text(json.dumps({"targets": targets}))
+
+    def variant(psnr: float) -> dict[str, Any]:
+        return {"data": {"call": {"3": {"conditions": {"right": {"psnr_mean": psnr}}}}}}
+
+    parts: dict[str, Any] = {"budget": {"samples": 20_000}, "variants": {"full": variant(33.5)}}
+    (tmp_path / "ablations.json").write_text(json.dumps(parts))
+    found = results.experiment_targets()
+    assert [(t["what"], t["reached"], t["met"]) for t in found] == [
+        ("fsrst over resnet, call, 20 minutes each [dB]", -1.2, False),
+        ("fsrst2, parameters [millions]", 0.9571, True),
+        ("fsrst2, 32 -> 128, references encoded [GMAC]", 1.04, True),
+        ("alignment A, network: six numbers", 0.01, False),
+        ("alignment A, network, then least squares: six numbers", 0.01, False),
+    ]
+    parts["variants"]["fsrst-small"] = variant(29.5)
+    (tmp_path / "ablations.json").write_text(json.dumps(parts))
+    (further,) = (t for t in results.experiment_targets() if t not in found)
+    assert further["what"].startswith("fsrst2-small over fsrst-small, call, the same 20,000")
+    assert (further["reached"], further["met"]) == (4, True)
+    assert results.equal_time_identity() == [
+        "Trained on photographs for 20 minutes each (Table 1), nearest to the true face is span,"
+        " which takes no references: span 0.400, fsrst2 0.420."
+    ]
 
 
 # --- the whole of each, on drawn faces ------------------------------------------------------------
@@ -524,6 +572,8 @@ def test_ablations_run_and_go_on(
     )
     assert scores["3"]["over_full_db"] == pytest.approx(difference)
     assert f"{difference:+.3f}" in text
+    seconds = result["variants"]["no-search"]["training"]["seconds"]
+    assert "| parameters | minutes | 3 right |" in text and f"| {seconds / 60:.1f} |" in text
     assert (tmp_path / "ablations.png").is_file()
     capsys.readouterr()
     ablations.main(command)

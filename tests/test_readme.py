@@ -9,6 +9,8 @@ import pytest
 import typer
 
 from fsrst.cli import app
+from fsrst.errors import FsrstError
+from fsrst.models.weights import read_header
 from fsrst.runtime.upscaler import shipped_models
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,20 @@ def test_the_table_of_scores_is_that_of_the_shipped_weights(
     release = importlib.import_module("release")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert release.with_scores(readme) == readme
+
+
+def test_model_cards_tell_the_whole_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    release = importlib.import_module("release")
+    for name in shipped_models():
+        training = read_header(release.WEIGHTS / f"{name}.safetensors")["training"]
+        text = (release.CARDS / f"{name}.md").read_text(encoding="utf-8")
+        assert f"\n- budget: {release.budget(training)}\n" in text
+    assert "122,000 samples (54,000 + 8,000 + 60,000, one after the other)" in (
+        release.CARDS / "fsrst2.md"
+    ).read_text(encoding="utf-8")
+    with pytest.raises(FsrstError, match="say among EARLIER"):
+        release.budget({**training, "started_from": "0123456789abcdef"})
 
 
 def test_the_annotated_trees_name_files_that_exist() -> None:
