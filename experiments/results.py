@@ -1,10 +1,11 @@
 """docs/results.md from measured files. What explains them may quote docs/log.md.
 
-    python experiments/results.py results/fsrst-photo results/fsrst-small-photo ... \
+    python experiments/results.py benchmarks/results/scores/* \
         --speed benchmarks/results/speed.json --training benchmarks/results/training.json
 
-What an experiment wrote as <name>.json is taken from benchmarks/results/ (copy it there when the
-experiment is complete), with its figure redrawn beside it in docs/images/.
+The scores are what `fsrst evaluate --identity` wrote for each shipped model: summary.json and
+scores.csv, copied there. What an experiment wrote as <name>.json is taken from benchmarks/results/
+(copy it there when the experiment is complete), with its figure redrawn beside it in docs/images/.
 """
 
 import argparse
@@ -577,16 +578,19 @@ def frame_table(speed: dict[str, Any]) -> str:
 def cold_table(speed: dict[str, Any]) -> str:
     rows = [[name, time_cell(times)] for name, times in speed["cold_start"].items()]
     return (
-        "From a cold start, FSRST-small, one reference, until the picture is written:\n\n"
+        "From a cold start, one reference, until the picture is written: FSRST-small on every"
+        " backend, and `fsrst upscale` as it is without options:\n\n"
         + table(["command", "ms"], rows)
     )
 
 
 def agreement_table(speed: dict[str, Any]) -> str:
+    agreeing = {model: figures["agreement"] for model, figures in speed["models"].items()}
+    agreeing |= speed.get("agreement", {})
     rows = [
         [model, side, str(found["largest_difference_levels"]), f"{found['psnr_loss_db']:.4f}"]
-        for model, figures in speed["models"].items()
-        for side, found in figures["agreement"].items()
+        for model, sides in agreeing.items()
+        for side, found in sides.items()
     ]
     titles = ["model", "backend", "largest difference [grey levels]", "PSNR loss, drawn faces [dB]"]
     return table(titles, rows)
