@@ -163,18 +163,16 @@ def export(
 
 def _calibration(data: Path) -> list[tuple[Pixels, list[Pixels]]]:
     """(target, references) of training samples, evenly spread over the set."""
-    from fsrst.data.manifest import load_manifest
+    from fsrst.data.manifest import evenly_spread, load_manifest
     from fsrst.image import read_image
 
     manifest = load_manifest(data)
-    samples = manifest.split("train")
-    step = max(1, len(samples) // CALIBRATION_SAMPLES)
     return [
         (
             read_image(manifest.root / sample.target),
             [read_image(manifest.root / file) for file in sample.references[:3]],
         )
-        for sample in samples[::step][:CALIBRATION_SAMPLES]
+        for sample in evenly_spread(manifest.split("train"), CALIBRATION_SAMPLES)
     ]
 
 

@@ -40,7 +40,9 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
-    wrong_person: float = 0.0  # probability that all references show somebody else
+    # probability that all references show somebody else, where somebody else has pictures of the
+    # target's size; where nobody has, they are those of another sample of the same person
+    wrong_person: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fsrst.errors import FsrstError
 from fsrst.files import write_json, write_text
 
 MANIFEST = "manifest.jsonl"
 DATASET = "dataset.json"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,13 @@ def by_identity(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in samples:
         groups[sample.identity].append(sample)
     return dict(sorted(groups.items()))
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """``count`` of ``items`` in order, from the first on at equal distances; all if there are not
+    so many."""
+    count = min(count, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def wrong_person(samples: Sequence[Sample], sample: Sample) -> Sample:
