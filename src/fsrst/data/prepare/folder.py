@@ -158,7 +158,15 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
     if not (out / MANIFEST).is_file():
         return
     of_split = f"{split}:"
-    made_by = load_manifest(out).info.get("made_by", {})
+    before = load_manifest(out)
+    made_by = before.info.get("made_by", {})
+    if of_split + prefix not in made_by:
+        for sample in before.samples:
+            if sample.split == split and sample.identity.startswith(prefix):
+                raise FsrstError(
+                    f"--prefix {prefix}: {sample.identity!r}, of another source of {out}, begins"
+                    " alike and would be replaced: choose another prefix"
+                )
     prefixes = {key.removeprefix(of_split) for key in made_by if key.startswith(of_split)}
     for other in sorted(prefixes - {prefix}):
         if other.startswith(prefix) or prefix.startswith(other):
