@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from torch.optim import Adam
 
 from fsrst import __version__
 from fsrst.data.dataset import TrainingSet, prefetched
-from fsrst.data.manifest import load_manifest
+from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
-from fsrst.models import ReferenceSR, build
+from fsrst.models import ReferenceSR, build, usual_options
 from fsrst.models.weights import load_weights, save_weights
 from fsrst.options import TrainOptions
 
@@ -37,6 +37,10 @@ METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
 COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
 HOLDOUT_LIMIT = 96
+
+
+class Diverged(FsrstError):
+    """The loss or the gradient was no longer a number: for experiments a result, not a mistake."""
 
 
 def learning_rate_factor(options: TrainOptions, done: int) -> float:
@@ -75,7 +79,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     Raises
     ------
     FsrstError
-        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options.
+        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options,
+        or ``init_from`` or the pictures do not fit the network.
+    Diverged
+        If the loss or the gradient is no longer a number. The last checkpoint is kept.
     """
     out = Path(options.out)
     checkpoint_path = out / CHECKPOINT
@@ -94,6 +101,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
     manifests = [load_manifest(root) for root in options.data]
+    _check_size(model, manifests)
     pictures = [manifest.pictures_hash(options.split) for manifest in manifests]
     data = TrainingSet(
         manifests,
@@ -239,7 +247,30 @@ def _start_model(options: TrainOptions) -> tuple[ReferenceSR, str | None]:
         raise FsrstError(
             f"init_from {options.init_from} holds {header['model']}, not {options.model}"
         )
+    held = {**usual_options(options.model), **header["options"]}
+    for key, value in options.model_options.items():
+        if held.get(key) != value:
+            raise FsrstError(
+                f"init_from {options.init_from} holds {options.model} with {key} ="
+                f" {held.get(key)!r}, model_options says {value!r}; leave one of the two out"
+            )
     return model, header["weights_hash"]
+
+
+def _check_size(model: ReferenceSR, manifests: Sequence[Manifest]) -> None:
+    """Refuse before anything is decoded pictures whose reduction a network of one size cannot take.
+
+    Larger ones are cropped to the smallest set's (``TrainingSet``).
+    """
+    if model.lr_size is None:
+        return
+    needed = model.lr_size * model.scale
+    smallest = min(manifests, key=lambda manifest: int(manifest.info["size"]))
+    if smallest.info["size"] != needed:
+        raise FsrstError(
+            f"{smallest.root} holds pictures of {smallest.info['size']} px; {model.name} at"
+            f" {model.scale}x learns from {needed} px: prepare with --size {needed}"
+        )
 
 
 def _load_checkpoint(
@@ -280,7 +311,7 @@ def _load_checkpoint(
 
 def _stop_if_diverged(value: float, what: str, done: int, out: Path) -> None:
     if not math.isfinite(value):
-        raise FsrstError(
+        raise Diverged(
             f"the {what} is {value} after {done} samples; the last checkpoint in {out} is kept;"
             " lower learning_rate or set clip_norm"
         )
