@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.augmentation import Augmentation, draw_affine, move
+from fsrst.data.augmentation import Augmentation, compose, draw_affine, move
 from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import (
@@ -224,6 +224,18 @@ def test_what_lies_outside_is_mirrored_however_far_a_picture_moves() -> None:
         assert (move(picture, matrix) == 200).all()
 
 
+def test_composed_motions_are_one_after_the_other() -> None:
+    picture = np.asarray(Image.effect_noise((32, 32), 40).resize((64, 64)).convert("RGB"))
+    shift = np.array([[1, 0, 0.125], [0, 1, -0.25], [0, 0, 1]])  # whole pixels
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    for first, second in ((shift, turn), (turn, shift)):
+        both = move(picture, compose(first, second))
+        after = move(move(picture, second), first)
+        assert np.array_equal(both[24:40, 24:40], after[24:40, 24:40])
+    assert compose(None, turn) is compose(turn, None) is turn
+    assert compose(None, None) is None
+
+
 def test_what_is_scored_of_the_papers_sets(tmp_path: Path) -> None:
     """`fsrst prepare dfd` and its like make train and test, the others val."""
     sets = {name: make(tmp_path / name, split=name) for name in ("train", "val", "test")}
@@ -332,7 +344,7 @@ def test_holdout_samples_are_of_all_holdout_people(tmp_path: Path) -> None:
 
 
 def test_degrade_refuses_what_does_not_divide() -> None:
-    with pytest.raises(FsrstError, match="30x32 picture cannot be reduced 4 times"):
+    with pytest.raises(FsrstError, match="30x32 .* reduced 4 times .*multiples of 4: prepare with"):
         degrade(np.zeros((32, 30, 3), np.uint8), 4)
 
 
