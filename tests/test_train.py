@@ -12,14 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_data import make
+from lightning_fabric import Fabric
+from test_data import make, training_set
 
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
+from fsrst.evaluate import metrics
 from fsrst.image import read_image, write_image
+from fsrst.models import build
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
-from fsrst.train import Diverged, learning_rate_factor, make_optimizer, train
+from fsrst.train import (
+    PSNR_CAP,
+    Diverged,
+    _holdout_psnr,
+    learning_rate_factor,
+    make_optimizer,
+    train,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -192,6 +202,16 @@ def test_a_diverging_run_stops_and_keeps_its_checkpoint(data: Path, tmp_path: Pa
     assert not (tmp_path / "run/model.safetensors").exists()
 
 
+def test_an_exact_copy_of_held_out_people_has_the_highest_psnr(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    for sample in manifest.samples:  # of one colour: bicubic is exact
+        write_image(tmp_path / sample.target, np.full((32, 32, 3), 100, np.uint8))
+    data = training_set(load_manifest(tmp_path), holdout=1)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    run = options(tmp_path, tmp_path / "run")
+    assert _holdout_psnr(fabric, build("bicubic"), data, run) == PSNR_CAP == metrics.PSNR_CAP
+
+
 def test_training_starts_from_given_weights(data: Path, whole: Path, tmp_path: Path) -> None:
     slow = {"learning_rate": 1e-12, "alignment_learning_rate": 1e-12}
     run = options(data, tmp_path / "run", init_from=str(whole), samples=4, **slow)
@@ -222,8 +242,6 @@ def test_pictures_of_another_size_than_the_networks_are_refused_at_once(tmp_path
 
 
 def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
-    from fsrst.models import build
-
     run = options(data, tmp_path)
     groups = make_optimizer(build("fsrst-small"), run).param_groups
     assert [group["full_lr"] for group in groups] == [1e-4, 1e-5]

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ from fsrst.files import write_text, written_whole
 from fsrst.models import ReferenceSR, build, usual_options
 from fsrst.models.weights import load_weights, save_weights
 from fsrst.options import TrainOptions
-
-Progress = Callable[[int, int, str], None]
+from fsrst.progress import Progress
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
 COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
 HOLDOUT_LIMIT = 96
+PSNR_CAP = 100.0  # [dB] an exact copy, as in fsrst.evaluate.metrics
 
 
 class Diverged(FsrstError):
@@ -341,7 +341,8 @@ def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int)
 def _holdout_psnr(
     fabric: Fabric, model: ReferenceSR, data: TrainingSet, options: TrainOptions
 ) -> float | None:
-    """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split)."""
+    """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split), each
+    at most ``PSNR_CAP``."""
     if not data.holdout:
         return None
     training = model.training
@@ -351,7 +352,8 @@ def _holdout_psnr(
         batch = {key: fabric.to_device(value) for key, value in batch.items()}
         sr = model(batch["lr"], batch["refs"], batch["present"])
         error = (sr.clamp(0, 1) * 255).round() - batch["hr"] * 255
-        values += (20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()).tolist()
+        psnr = 20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()
+        values += psnr.clamp_max(PSNR_CAP).tolist()
     model.train(training)
     return sum(values) / len(values)
 

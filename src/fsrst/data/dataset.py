@@ -20,7 +20,7 @@ from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, 
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread
 from fsrst.errors import FsrstError
-from fsrst.files import written_whole
+from fsrst.files import fingerprint, written_whole
 from fsrst.image import Pixels, read_image, to_planes
 
 Batch = dict[str, Tensor]
@@ -38,8 +38,7 @@ class Store:
         files = sorted({file for s in samples for file in (s.target, *s.references)})
         self.row = {file: i for i, file in enumerate(files)}
         self.size = size = int(manifest.info["size"])
-        state = [(file, (manifest.root / file).stat()) for file in files]
-        lines = (f"{file} {found.st_size} {found.st_mtime_ns}" for file, found in state)
+        lines = (f"{file} {fingerprint(manifest.root / file)}" for file in files)
         key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
         path = manifest.root / f"pixels-{key}.npy"
         if not path.is_file():

@@ -7,7 +7,6 @@ Origin: any collection sorted by person. Raw tree::
 Command: ``fsrst prepare folder SOURCE OUT --split train``
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,7 @@ from fsrst.data.manifest import (
 )
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, Pixels, crop_to, read_image, write_image
-
-Progress = Callable[[int, int, str], None]
+from fsrst.progress import Progress
 
 
 def prepare_folder(
