@@ -71,39 +71,27 @@ def prepare_folder(
     people = _people(source, prefix)
     _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
-    total = sum(len(pictures) for pictures in people.values())
-    done = 0
+    made, unreadable = _write_pictures(
+        people, source, out / "images" / split, size, crop, align, progress
+    )
     samples: list[Sample] = []
-    unreadable: dict[str, str] = {}
-    for identity, pictures in people.items():
-        made: dict[str, str] = {}  # file in the set -> picture it came from
-        for inside, picture in pictures.items():
-            shown = picture.relative_to(source).as_posix()
-            file = f"images/{split}/{identity}/{inside}.png"
-            done += 1
-            try:
-                write_image(out / file, _square(picture, size, crop, align))
-                made[file] = shown
-            except UnusablePicture as unusable:  # named when all is done
-                unreadable[shown] = str(unusable)
-                continue
-            if progress:
-                progress(done, total, identity)
-        if len(made) < 2:
+    for identity, sources in made.items():
+        if len(sources) < 2:
             continue
-        files = list(made)
-        order = np.random.default_rng([seed, *identity.encode()]).permutation(len(files))
-        shuffled = [files[i] for i in order]
-        for i, target in enumerate(shuffled[:samples_per_identity]):
-            others = shuffled[i + 1 :] + shuffled[:i]
+        names = list(sources)
+        order = np.random.default_rng([seed, *identity.encode()]).permutation(len(names))
+        shuffled = [names[i] for i in order]
+        files = [f"images/{split}/{identity}/{name}.png" for name in shuffled]
+        for i, name in enumerate(shuffled[:samples_per_identity]):
+            others = files[i + 1 :] + files[:i]
             samples.append(
                 Sample(
-                    id=_id(identity, Path(target).stem),
+                    id=_id(identity, name),
                     identity=identity,
                     split=split,
-                    target=target,
+                    target=files[i],
                     references=tuple(others[: references or None]),
-                    source=made[target],
+                    source=sources[name],
                 )
             )
     if not samples:
@@ -128,6 +116,38 @@ def prepare_folder(
     }
     info = {"name": out.name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
+
+
+def _write_pictures(
+    people: dict[str, dict[str, Path]],
+    source: Path,
+    folder: Path,
+    size: int,
+    crop: float,
+    align: bool,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Write ``<folder>/<identity>/<name>.png`` of every picture of ``people``.
+
+    Returns the pictures that could be used (identity -> name -> path in ``source``), and why the
+    others could not (path in ``source`` -> reason).
+    """
+    made: dict[str, dict[str, str]] = {identity: {} for identity in people}
+    unreadable: dict[str, str] = {}
+    total, done = sum(len(pictures) for pictures in people.values()), 0
+    for identity, pictures in people.items():
+        for name, picture in pictures.items():
+            shown = picture.relative_to(source).as_posix()
+            done += 1
+            try:
+                write_image(folder / identity / f"{name}.png", _square(picture, size, crop, align))
+            except UnusablePicture as unusable:  # named when all is done
+                unreadable[shown] = str(unusable)
+                continue
+            made[identity][name] = shown
+            if progress:
+                progress(done, total, identity)
+    return made, unreadable
 
 
 def _id(identity: str, stem: str) -> str:
