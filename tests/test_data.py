@@ -1,6 +1,7 @@
 """Manifest and training batches."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.augmentation import Augmentation, draw_affine, move
+from fsrst.data.augmentation import Augmentation, compose, draw_affine, move
 from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import (
     Manifest,
     Sample,
+    evenly_spread,
     load_manifest,
     write_manifest,
     wrong_person,
@@ -25,21 +27,23 @@ from fsrst.image import from_planes, write_image
 INFO = {"name": "tiny", "size": 32, "made_by": {}}
 
 
-def make(root: Path, people: int = 4, pictures: int = 4, split: str = "train") -> Manifest:
+def make(
+    root: Path, people: int = 4, pictures: int = 4, split: str = "train", size: int = 32
+) -> Manifest:
     """Flat pictures whose red channel is the person and green the picture: easy to recognise."""
     samples = []
     for person in range(people):
         files = []
         for picture in range(pictures):
-            pixels = np.zeros((32, 32, 3), np.uint8)
+            pixels = np.zeros((size, size, 3), np.uint8)
             pixels[..., 0], pixels[..., 1] = 10 * person + 5, 10 * picture + 5
-            pixels[:, :16, 2] = 200
+            pixels[:, : size // 2, 2] = 200
             files.append(f"images/{person}-{picture}.png")
             write_image(root / files[-1], pixels)
         for picture, file in enumerate(files):
             others = tuple(files[:picture] + files[picture + 1 :])
             samples.append(Sample(f"p{person}-{picture}", f"p{person}", split, file, others, file))
-    return write_manifest(root, samples, INFO)
+    return write_manifest(root, samples, {**INFO, "size": size})
 
 
 def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
@@ -170,6 +174,35 @@ def test_wrong_people_and_dropout_happen(tmp_path: Path) -> None:
     assert set(present.tolist()) == {0.0, 1.0, 2.0}
 
 
+def test_wrong_people_are_as_frequent_in_a_small_set_of_another_size(tmp_path: Path) -> None:
+    """They can only come from pictures of the same size."""
+    small, large = make(tmp_path / "small", people=8), make(tmp_path / "large", 3, size=64)
+    data = TrainingSet(
+        [small, large],
+        "train",
+        scale=4,
+        n_references=1,
+        augmentation=Augmentation(wrong_person=0.5),
+        seed=13,
+    )
+    rng = np.random.default_rng(0)
+    for store, sample in (data.samples[0], data.samples[-1]):
+        items = [data._item(store, sample, rng) for _ in range(100)]
+        wrong = [bool(i["refs"][0, 0, 0, 0, 0] != i["hr"][0, 0, 0, 0]) for i in items]
+        assert 35 < sum(wrong) < 65
+    alone = TrainingSet(
+        [small, make(tmp_path / "alone", people=1, size=64)],
+        "train",
+        scale=4,
+        n_references=1,
+        augmentation=Augmentation(wrong_person=1.0),
+        seed=13,
+    )
+    batch = alone.batch(0, len(alone))  # nobody else has pictures of that size
+    wrong = (batch["refs"][:, 0, 0, 0, 0] != batch["hr"][:, 0, 0, 0]).tolist()
+    assert wrong.count(False) == 4
+
+
 def test_shared_motion_moves_all_and_own_motion_moves_references(tmp_path: Path) -> None:
     manifest = make(tmp_path)
 
@@ -189,6 +222,18 @@ def test_what_lies_outside_is_mirrored_however_far_a_picture_moves() -> None:
     for seed in range(20):
         matrix = draw_affine(np.random.default_rng(seed), 45, 0.4, 0.5)
         assert (move(picture, matrix) == 200).all()
+
+
+def test_composed_motions_are_one_after_the_other() -> None:
+    picture = np.asarray(Image.effect_noise((32, 32), 40).resize((64, 64)).convert("RGB"))
+    shift = np.array([[1, 0, 0.125], [0, 1, -0.25], [0, 0, 1]])  # whole pixels
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    for first, second in ((shift, turn), (turn, shift)):
+        both = move(picture, compose(first, second))
+        after = move(move(picture, second), first)
+        assert np.array_equal(both[24:40, 24:40], after[24:40, 24:40])
+    assert compose(None, turn) is compose(turn, None) is turn
+    assert compose(None, None) is None
 
 
 def test_what_is_scored_of_the_papers_sets(tmp_path: Path) -> None:
@@ -257,6 +302,9 @@ def test_pixels_are_decoded_once_and_again_when_a_picture_changes(tmp_path: Path
     sample = manifest.samples[0]
     assert Store(manifest, manifest.samples)[sample.target][0, -1].tolist() == [5, 5, 0]
     assert len(list(tmp_path.glob("pixels-*.npy"))) == 1
+    made = next(tmp_path.glob("pixels-*.npy")).stat().st_mtime_ns
+    Store(manifest, manifest.samples)
+    assert [path.stat().st_mtime_ns for path in tmp_path.glob("pixels-*.npy")] == [made]
     write_image(tmp_path / sample.target, np.full((32, 32, 3), 77, np.uint8))
     assert Store(manifest, manifest.samples)[sample.target][0, 0].tolist() == [77, 77, 77]
     write_image(tmp_path / sample.target, np.full((16, 32, 3), 77, np.uint8))
@@ -264,8 +312,39 @@ def test_pixels_are_decoded_once_and_again_when_a_picture_changes(tmp_path: Path
         Store(manifest, manifest.samples)
 
 
+def test_a_picture_replaced_by_an_older_one_is_decoded_again(tmp_path: Path) -> None:
+    """As `cp -p` and `rsync -a` do: they keep the time of change."""
+    manifest = make(tmp_path)
+    target = tmp_path / manifest.samples[0].target
+    Store(manifest, manifest.samples)
+    write_image(target, np.full((32, 32, 3), 77, np.uint8))
+    os.utime(target, (1_000_000_000, 1_000_000_000))
+    pixels = Store(manifest, manifest.samples)[manifest.samples[0].target]
+    assert pixels[0, 0].tolist() == [77, 77, 77]
+
+
+@pytest.mark.parametrize(
+    ("there", "count", "chosen"),
+    [
+        (5, 3, [0, 1, 3]),
+        (191, 96, [i * 191 // 96 for i in range(96)]),
+        (3, 5, [0, 1, 2]),
+        (2, 0, []),
+    ],
+)
+def test_evenly_spread_reaches_to_the_end(there: int, count: int, chosen: list[int]) -> None:
+    assert evenly_spread(range(there), count) == chosen
+
+
+def test_holdout_samples_are_of_all_holdout_people(tmp_path: Path) -> None:
+    data = training_set(make(tmp_path), holdout=2)  # four samples of each
+    shown = torch.cat([batch["hr"][:, 0, 0, 0] for batch in data.holdout_batches(2, 5)])
+    assert len(shown) == 5
+    assert torch.bincount((shown * 255).long()).max() == 3
+
+
 def test_degrade_refuses_what_does_not_divide() -> None:
-    with pytest.raises(FsrstError, match="30x32 picture cannot be reduced 4 times"):
+    with pytest.raises(FsrstError, match="30x32 .* reduced 4 times .*multiples of 4: prepare with"):
         degrade(np.zeros((32, 30, 3), np.uint8), 4)
 
 

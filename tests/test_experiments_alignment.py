@@ -324,7 +324,9 @@ def test_a_run_that_diverged_is_a_result_and_not_tried_again(
 
     def diverges(options: TrainOptions, **_: Any) -> None:
         calls.append(options.out)
-        raise FsrstError("the gradient norm is inf after 64 samples; the last checkpoint is kept")
+        raise budget.Diverged(
+            "the gradient norm is inf after 64 samples; the last checkpoint is kept"
+        )
 
     monkeypatch.setattr(budget, "train", diverges)
     options = TrainOptions(model="fsrst-small", data=["d"], out=str(tmp_path), samples=8)

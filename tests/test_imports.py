@@ -13,13 +13,14 @@ import fsrst
 PACKAGE = Path(fsrst.__file__).parent
 REPOSITORY = PACKAGE.parent.parent
 
-# room -> rooms that it may import. errors and files are open to all.
-EVERYWHERE = {"errors", "files"}
+# room -> rooms that it may import. errors, files and progress are open to all.
+EVERYWHERE = {"errors", "files", "progress"}
 ARROWS: dict[str, set[str]] = {
     "": {"runtime"},  # fsrst/__init__.py: public names, lazily
     "__main__": {"cli"},
     "errors": set(),
     "files": set(),
+    "progress": set(),
     "image": set(),
     "models": {"image"},
     "data": {"image"},

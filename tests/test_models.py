@@ -69,6 +69,13 @@ def test_inputs_can_share_a_reference_set() -> None:
     assert torch.allclose(model(lr, refs), each, atol=1e-5)
 
 
+@pytest.mark.parametrize(("inputs", "sets"), [(3, 2), (2, 4)])
+def test_inputs_that_cannot_share_reference_sets_are_named(inputs: int, sets: int) -> None:
+    model = perturbed("fsrst-small")
+    with pytest.raises(ValueError, match=f"{inputs} inputs cannot share {sets} sets"):
+        model(torch.rand(inputs, 3, 32, 32), torch.rand(sets, 1, 3, 128, 128))
+
+
 def test_references_enter_as_luma() -> None:
     model = perturbed("fsrst-small")
     lr, refs = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 3, 128, 128)

@@ -110,6 +110,28 @@ def test_folder_prefixes_that_begin_alike_are_refused(tmp_path: Path) -> None:
     assert len(again.samples) == 16
 
 
+def test_a_prefix_does_not_replace_people_whose_names_begin_so(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    people(tmp_path / "in", "ab")
+    (tmp_path / "in" / "a").rename(tmp_path / "in" / "lfw-a")
+    prepare_folder(tmp_path / "in", out, split="train", size=32)
+    with pytest.raises(FsrstError, match="--prefix lfw-: 'lfw-a', of .* another prefix"):
+        prepare_folder(tmp_path / "in", out, split="train", size=32, prefix="lfw-")
+    assert "lfw-a" in {sample.identity for sample in load_manifest(out).samples}
+    prepare_folder(people(tmp_path / "val", "cd"), out, split="val", size=32, prefix="lfw-")
+
+
+def test_a_split_prepared_anew_forgets_the_sources_it_replaces(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    source = people(tmp_path / "in", "ab")
+    prepare_folder(source, out, split="train", size=32, prefix="lfw-")
+    prepare_folder(people(tmp_path / "val", "cd"), out, split="val", size=32, prefix="lfw-")
+    again = prepare_folder(source, out, split="train", size=32)
+    assert set(again.info["made_by"]) == {"train", "val:lfw-"}
+    both = prepare_folder(source, out, split="train", size=32, prefix="lfw-")
+    assert set(both.info["made_by"]) == {"train", "train:lfw-", "val:lfw-"}
+
+
 def test_folder_refuses_two_pictures_of_one_name_before_it_writes(tmp_path: Path) -> None:
     source = people(tmp_path / "in", "a", 2)
     write_image(source / "a" / "b-0.png", draw_face(0, 0, 48))

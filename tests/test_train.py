@@ -12,14 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_data import make
+from lightning_fabric import Fabric
+from test_data import make, training_set
 
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
+from fsrst.evaluate import metrics
 from fsrst.image import read_image, write_image
+from fsrst.models import build
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
-from fsrst.train import learning_rate_factor, make_optimizer, train
+from fsrst.train import (
+    PSNR_CAP,
+    Diverged,
+    _holdout_psnr,
+    learning_rate_factor,
+    make_optimizer,
+    train,
+)
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -187,9 +197,19 @@ def test_a_run_does_not_go_on_with_other_pictures(data: Path, tmp_path: Path) ->
 
 def test_a_diverging_run_stops_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
     run = options(data, tmp_path / "run", learning_rate=1e30, clip_norm=None, warmup_samples=0)
-    with pytest.raises(FsrstError, match=r"the .* is (nan|inf) after"):
+    with pytest.raises(Diverged, match=r"the .* is (nan|inf) after"):
         train(run)
     assert not (tmp_path / "run/model.safetensors").exists()
+
+
+def test_an_exact_copy_of_held_out_people_has_the_highest_psnr(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    for sample in manifest.samples:  # of one colour: bicubic is exact
+        write_image(tmp_path / sample.target, np.full((32, 32, 3), 100, np.uint8))
+    data = training_set(load_manifest(tmp_path), holdout=1)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    run = options(tmp_path, tmp_path / "run")
+    assert _holdout_psnr(fabric, build("bicubic"), data, run) == PSNR_CAP == metrics.PSNR_CAP
 
 
 def test_training_starts_from_given_weights(data: Path, whole: Path, tmp_path: Path) -> None:
@@ -201,9 +221,27 @@ def test_training_starts_from_given_weights(data: Path, whole: Path, tmp_path: P
         train(options(data, tmp_path / "b", init_from=str(whole), model="fsrst"))
 
 
-def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
-    from fsrst.models import build
+def test_options_that_given_weights_do_not_have_are_refused(
+    data: Path, whole: Path, tmp_path: Path
+) -> None:
+    given = {"init_from": str(whole), "samples": 4}
+    out = tmp_path / "run"
+    with pytest.raises(FsrstError, match="with scale = 4, model_options says 8; leave one"):
+        train(options(data, out, model_options={"scale": 8}, **given))
+    assert not out.exists()
+    same_options = {"scale": 4, "width": 32}  # the header names the scale only
+    assert train(options(data, out, model_options=same_options, **given)).is_file()
 
+
+def test_pictures_of_another_size_than_the_networks_are_refused_at_once(tmp_path: Path) -> None:
+    small, large = make(tmp_path / "small"), make(tmp_path / "large", size=64)
+    both = [str(large.root), str(small.root)]
+    with pytest.raises(FsrstError, match=r"small holds .* 32 px; .* prepare with --size 128$"):
+        train(options(tmp_path, tmp_path / "run").model_copy(update={"data": both}))
+    assert not [*tmp_path.glob("*/pixels-*.npy"), *tmp_path.glob("run")]
+
+
+def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
     run = options(data, tmp_path)
     groups = make_optimizer(build("fsrst-small"), run).param_groups
     assert [group["full_lr"] for group in groups] == [1e-4, 1e-5]

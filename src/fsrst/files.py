@@ -44,6 +44,12 @@ def written_whole(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def fingerprint(path: Path) -> list[int]:
+    """Bytes and time of change [ns] of a file: other numbers, other file."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text whole or not at all."""
     with written_whole(path) as temporary:

@@ -30,7 +30,7 @@ class TrainOptions(BaseModel):
     learning_rate: float = Field(1e-4, gt=0)
     alignment_learning_rate: float = Field(1e-5, gt=0)  # of parameters under `alignment`
     schedule: Literal["cosine", "steps"] = "cosine"
-    warmup_samples: int = Field(0, ge=0)  # linear from 0
+    warmup_samples: int = Field(0, ge=0)  # linear, from batch_size / (warmup_samples + batch_size)
     milestones: list[float] = []  # "steps": fractions of the run at which the rate is halved
     ema: float = Field(0.0, ge=0, lt=1)  # decay per step of the averaged weights; 0: none
     clip_norm: float | None = Field(None, gt=0)  # largest gradient norm

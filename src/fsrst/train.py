@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,24 @@ from torch.optim import Adam
 
 from fsrst import __version__
 from fsrst.data.dataset import TrainingSet, prefetched
-from fsrst.data.manifest import load_manifest
+from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
-from fsrst.models import ReferenceSR, build
+from fsrst.models import ReferenceSR, build, usual_options
 from fsrst.models.weights import load_weights, save_weights
 from fsrst.options import TrainOptions
-
-Progress = Callable[[int, int, str], None]
+from fsrst.progress import Progress
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
 COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
 HOLDOUT_LIMIT = 96
+PSNR_CAP = 100.0  # [dB] an exact copy, as in fsrst.evaluate.metrics
+
+
+class Diverged(FsrstError):
+    """The loss or the gradient was no longer a number: for experiments a result, not a mistake."""
 
 
 def learning_rate_factor(options: TrainOptions, done: int) -> float:
@@ -75,7 +79,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     Raises
     ------
     FsrstError
-        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options.
+        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options,
+        or ``init_from`` or the pictures do not fit the network.
+    Diverged
+        If the loss or the gradient is no longer a number. The last checkpoint is kept.
     """
     out = Path(options.out)
     checkpoint_path = out / CHECKPOINT
@@ -94,17 +101,9 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
     manifests = [load_manifest(root) for root in options.data]
+    _check_size(model, manifests)
     pictures = [manifest.pictures_hash(options.split) for manifest in manifests]
-    data = TrainingSet(
-        manifests,
-        options.split,
-        scale=model.scale,
-        n_references=options.n_references,
-        targets_per_set=options.targets_per_set,
-        augmentation=options.augmentation,
-        seed=options.seed,
-        holdout_identities=options.holdout_identities,
-    )
+    data = _training_set(options, manifests, model.scale)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(model).to(fabric.device) if options.ema else None
@@ -120,39 +119,21 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     elif fabric.is_global_zero:
         write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
 
-    def checkpoint() -> None:
-        if not fabric.is_global_zero:
-            return
-        state = {
-            "options": options.model_dump_json(),
-            "pictures": pictures,
-            "done": done,
-            "rows": rows,
-            "model": model.state_dict(),
-            "averaged": averaged.state_dict() if averaged is not None else None,
-            "optimizer": optimizer.state_dict(),
-        }
-        with written_whole(checkpoint_path) as temporary:
-            torch.save(state, temporary)
-        write_text(out / METRICS, "\n".join(rows) + "\n")
-
-    board = _tensorboard(out, done) if fabric.is_global_zero else None
+    log = _Log(out, done, rows, progress, speaks=fabric.is_global_zero)
     share = options.batch_size // fabric.world_size
     spans = (
         (start + fabric.global_rank * share, share)
         for start in range(done, options.samples, options.batch_size)
     )
-    losses: list[float] = []
-    clock, since = time.perf_counter(), done
     wrapped.train()
-    try:
+    with log:
         for batch in prefetched(data, spans):
             factor = learning_rate_factor(options, done)
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
             loss = wrapped.loss({k: fabric.to_device(v) for k, v in batch.items()})
-            losses.append(loss.item())
-            _stop_if_diverged(losses[-1], "loss", done, out)  # before a NaN reaches the grid
+            log.losses.append(loss.item())
+            _stop_if_diverged(log.losses[-1], "loss", done, out)  # before a NaN reaches the grid
             fabric.backward(loss)
             norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
             if options.precision != "16-mixed":  # there the scaler skips such steps
@@ -165,27 +146,21 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             logged = _crossed(before, done, options.log_samples, options.samples)
             saved = _crossed(before, done, options.checkpoint_samples, options.samples)
             if logged or saved:
-                now = time.perf_counter()
+                rate = log.samples_per_s(done)  # before the held-out people take their time
                 psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
-                row = {
-                    "samples": done,
-                    "loss": sum(losses) / len(losses),
-                    "learning_rate": options.learning_rate * factor,
-                    "gradient_norm": norm,
-                    "holdout_psnr": psnr,
-                    "samples_per_s": (done - since) / (now - clock),
-                }
-                rows.append(_csv_row(row))
-                _show(board, row)
-                if progress and fabric.is_global_zero:
-                    progress(done, options.samples, _describe(row))
-                losses = []
-                if saved:
-                    checkpoint()
-                clock, since = time.perf_counter(), done
-    finally:
-        if board is not None:
-            board.close()
+                log.write(done, options.samples, options.learning_rate * factor, norm, psnr, rate)
+                if saved and fabric.is_global_zero:
+                    _save_checkpoint(
+                        checkpoint_path,
+                        options,
+                        pictures,
+                        done,
+                        log.rows,
+                        model,
+                        averaged,
+                        optimizer,
+                    )
+                log.start(done)
     if fabric.is_global_zero:
         training = {"options": options.model_dump(mode="json"), "samples": done}
         final = {"training": {**training, "started_from": start}, "version": __version__}
@@ -239,7 +214,68 @@ def _start_model(options: TrainOptions) -> tuple[ReferenceSR, str | None]:
         raise FsrstError(
             f"init_from {options.init_from} holds {header['model']}, not {options.model}"
         )
+    held = {**usual_options(options.model), **header["options"]}
+    for key, value in options.model_options.items():
+        if held.get(key) != value:
+            raise FsrstError(
+                f"init_from {options.init_from} holds {options.model} with {key} ="
+                f" {held.get(key)!r}, model_options says {value!r}; leave one of the two out"
+            )
     return model, header["weights_hash"]
+
+
+def _check_size(model: ReferenceSR, manifests: Sequence[Manifest]) -> None:
+    """Refuse before anything is decoded pictures whose reduction a network of one size cannot take.
+
+    Larger ones are cropped to the smallest set's (``TrainingSet``).
+    """
+    if model.lr_size is None:
+        return
+    needed = model.lr_size * model.scale
+    smallest = min(manifests, key=lambda manifest: int(manifest.info["size"]))
+    if smallest.info["size"] != needed:
+        raise FsrstError(
+            f"{smallest.root} holds pictures of {smallest.info['size']} px; {model.name} at"
+            f" {model.scale}x learns from {needed} px: prepare with --size {needed}"
+        )
+
+
+def _training_set(options: TrainOptions, manifests: Sequence[Manifest], scale: int) -> TrainingSet:
+    return TrainingSet(
+        manifests,
+        options.split,
+        scale=scale,
+        n_references=options.n_references,
+        targets_per_set=options.targets_per_set,
+        augmentation=options.augmentation,
+        seed=options.seed,
+        holdout_identities=options.holdout_identities,
+    )
+
+
+def _save_checkpoint(
+    path: Path,
+    options: TrainOptions,
+    pictures: list[str],
+    done: int,
+    rows: list[str],
+    model: ReferenceSR,
+    averaged: ReferenceSR | None,
+    optimizer: Any,
+) -> None:
+    """All that ``_load_checkpoint`` needs, and the rows as metrics.csv beside it."""
+    state = {
+        "options": options.model_dump_json(),
+        "pictures": pictures,
+        "done": done,
+        "rows": rows,
+        "model": model.state_dict(),
+        "averaged": averaged.state_dict() if averaged is not None else None,
+        "optimizer": optimizer.state_dict(),
+    }
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+    write_text(path.with_name(METRICS), "\n".join(rows) + "\n")
 
 
 def _load_checkpoint(
@@ -280,7 +316,7 @@ def _load_checkpoint(
 
 def _stop_if_diverged(value: float, what: str, done: int, out: Path) -> None:
     if not math.isfinite(value):
-        raise FsrstError(
+        raise Diverged(
             f"the {what} is {value} after {done} samples; the last checkpoint in {out} is kept;"
             " lower learning_rate or set clip_norm"
         )
@@ -310,7 +346,8 @@ def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int)
 def _holdout_psnr(
     fabric: Fabric, model: ReferenceSR, data: TrainingSet, options: TrainOptions
 ) -> float | None:
-    """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split)."""
+    """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split), each
+    at most ``PSNR_CAP``."""
     if not data.holdout:
         return None
     training = model.training
@@ -320,13 +357,73 @@ def _holdout_psnr(
         batch = {key: fabric.to_device(value) for key, value in batch.items()}
         sr = model(batch["lr"], batch["refs"], batch["present"])
         error = (sr.clamp(0, 1) * 255).round() - batch["hr"] * 255
-        values += (20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()).tolist()
+        psnr = 20 * math.log10(255) - 10 * error.square().mean((1, 2, 3)).log10()
+        values += psnr.clamp_max(PSNR_CAP).tolist()
     model.train(training)
     return sum(values) / len(values)
 
 
 def _crossed(before: int, done: int, interval: int, end: int) -> bool:
     return done // interval > before // interval or done >= end
+
+
+class _Log:
+    """What a run tells: rows of metrics.csv, TensorBoard, a line of progress.
+
+    Every process has its losses and rows; one ``speaks``, to TensorBoard and to the caller.
+    """
+
+    def __init__(
+        self, out: Path, done: int, rows: list[str], progress: Progress | None, *, speaks: bool
+    ) -> None:
+        self.rows = rows  # of metrics.csv, the title first
+        self.losses: list[float] = []  # since the last row
+        self._progress = progress if speaks else None
+        self._board: Any = None
+        if speaks:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(out), purge_step=done)
+        self.start(done)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        if self._board is not None:
+            self._board.close()
+
+    def start(self, done: int) -> None:
+        """Samples are timed from here on."""
+        self._since, self._clock = done, time.perf_counter()
+
+    def samples_per_s(self, done: int) -> float:
+        return (done - self._since) / (time.perf_counter() - self._clock)
+
+    def write(
+        self,
+        done: int,
+        total: int,
+        learning_rate: float,
+        gradient_norm: float,
+        holdout_psnr: float | None,
+        samples_per_s: float,
+    ) -> None:
+        row = {
+            "samples": done,
+            "loss": sum(self.losses) / len(self.losses),
+            "learning_rate": learning_rate,
+            "gradient_norm": gradient_norm,
+            "holdout_psnr": holdout_psnr,
+            "samples_per_s": samples_per_s,
+        }
+        self.losses = []
+        self.rows.append(_csv_row(row))
+        for key in COLUMNS[1:] if self._board is not None else ():
+            if row[key] is not None:
+                self._board.add_scalar(key, row[key], done)
+        if self._progress:
+            self._progress(done, total, _describe(row))
 
 
 def _csv_row(row: dict[str, float | None]) -> str:
@@ -340,16 +437,3 @@ def _csv_row(row: dict[str, float | None]) -> str:
 def _describe(row: dict[str, float | None]) -> str:
     text = f"loss {row['loss']:.5f}, {row['samples_per_s']:.0f} samples/s"
     return text if row["holdout_psnr"] is None else f"{text}, holdout {row['holdout_psnr']:.2f} dB"
-
-
-def _tensorboard(out: Path, done: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(out), purge_step=done)
-
-
-def _show(board: Any, row: dict[str, float | None]) -> None:
-    if board is not None:
-        for key in COLUMNS[1:]:
-            if row[key] is not None:
-                board.add_scalar(key, row[key], int(row["samples"] or 0))

@@ -36,7 +36,8 @@ def evaluate(
     from fsrst.data.manifest import load_manifest
     from fsrst.evaluate import metrics
     from fsrst.evaluate.predict import CONDITIONS, predict
-    from fsrst.evaluate.report import report, score, strips
+    from fsrst.evaluate.report import report, strips
+    from fsrst.evaluate.score import score
     from fsrst.runtime.upscaler import open_upscaler
 
     manifest = load_manifest(data)

@@ -15,7 +15,6 @@ from fsrst.errors import FsrstError
 if TYPE_CHECKING:
     from fsrst.image import Pixels
 
-BACKEND_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 CALIBRATION_SAMPLES = 128
 CONDITIONS = ("bicubic", "none", "right", "wrong")  # columns of the scores in a weights header
 
@@ -35,7 +34,7 @@ def info(
             raise FsrstError(f"--networks lists all of them: leave out {model}, or --networks")
         _say_networks(as_json)
         return
-    from fsrst.runtime.upscaler import open_upscaler, shipped_models
+    from fsrst.runtime.upscaler import BACKENDS, open_upscaler, shipped_models
 
     if model is not None:
         header = open_upscaler(model, "auto").info
@@ -46,7 +45,7 @@ def info(
                 say(f"{key:<28} {value}")
         return
     headers = {name: open_upscaler(name, "onnxruntime").info for name in shipped_models()}
-    backends = {name: _version_of(package) for name, package in BACKEND_PACKAGES.items()}
+    backends = {name: _version_of(name) for name in BACKENDS[1:]}  # named as their packages
     if as_json:
         say_json({"version": __version__, "models": headers, "backends": backends})
         return
@@ -163,18 +162,16 @@ def export(
 
 def _calibration(data: Path) -> list[tuple[Pixels, list[Pixels]]]:
     """(target, references) of training samples, evenly spread over the set."""
-    from fsrst.data.manifest import load_manifest
+    from fsrst.data.manifest import evenly_spread, load_manifest
     from fsrst.image import read_image
 
     manifest = load_manifest(data)
-    samples = manifest.split("train")
-    step = max(1, len(samples) // CALIBRATION_SAMPLES)
     return [
         (
             read_image(manifest.root / sample.target),
             [read_image(manifest.root / file) for file in sample.references[:3]],
         )
-        for sample in samples[::step][:CALIBRATION_SAMPLES]
+        for sample in evenly_spread(manifest.split("train"), CALIBRATION_SAMPLES)
     ]
 
 

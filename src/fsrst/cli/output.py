@@ -3,15 +3,15 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from fsrst.progress import Progress
 
 MISTAKE = 2
 INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 5.0  # of progress, where there is no terminal
-
-Progress = Callable[[int, int, str], None]
 
 
 def say(text: str) -> None:

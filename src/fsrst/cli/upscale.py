@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -154,10 +154,9 @@ def upscale(
     with progress_shown() as progress:
         for done, (path, out) in enumerate(jobs, start=1):
             try:
-                lr, facts = reader.read(path)
-                sr, shares, ms = _enlarged(upscaler, lr, shared or explain is not None)
-                picture = _in_photograph(sr, path, facts["head"]) if whole else sr
-                write_image(out, picture, notes(upscaler))
+                made = _one(
+                    upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
+                )
             except NoFaceError as error:
                 if len(jobs) == 1:
                     raise
@@ -166,26 +165,15 @@ def upscale(
                 continue
             except FsrstError as error:
                 raise FsrstError(_so_far(str(error), results, jobs)) from error
-            result = {
-                "input": str(path),
-                "output": str(out),
-                "size_in": [lr.shape[1], lr.shape[0]],
-                "size_out": [sr.shape[1], sr.shape[0]],
-                "whole": [picture.shape[1], picture.shape[0]] if whole else None,
-                **facts,
-                "ms": round(ms, 2),
-            }
-            if shares is not None:
-                result["reference_shares"] = [round(float(s.mean()), 4) for s in shares]
-            results.append(result)
+            results.append(made.result)
             if strip is not None:
-                write_image(strip, _strip(upscaler, lr, sr, references))
-            if explain is not None and shares is not None:
+                write_image(strip, _strip(upscaler, made.lr, made.sr, references))
+            if explain is not None and made.shares is not None:
                 from fsrst.evaluate.explanation import explanation
 
-                write_image(explain, explanation(lr, sr, references, shares))
+                write_image(explain, explanation(made.lr, made.sr, references, made.shares))
             if not as_json:
-                _say_result(result, run)
+                _say_result(made.result, run)
             if len(jobs) > 1:
                 progress(done, len(jobs), path.name)
     if not results:
@@ -195,7 +183,45 @@ def upscale(
     if as_json:
         pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
         say_json({**run, **pictures, "results": results, "left_out": left_out})
-    if shared and max(sum(r["reference_shares"]) for r in results) < HARDLY:
+    if shared:
+        _note_if_hardly_used(results)
+
+
+class _Made(NamedTuple):
+    """One picture: what was read, what came out, and what is said of it."""
+
+    lr: Pixels
+    sr: Pixels
+    shares: NDArray[np.float32] | None  # of the references in each pixel of ``sr``
+    result: dict[str, Any]
+
+
+def _one(
+    upscaler: Upscaler, reader: Reader, path: Path, out: Path, *, shared: bool, whole: bool
+) -> _Made:
+    """Read, enlarge and write one picture; ``shared``: also tell the references' shares."""
+    from fsrst.image import write_image
+
+    lr, facts = reader.read(path)
+    sr, shares, ms = _enlarged(upscaler, lr, shared)
+    picture = _in_photograph(sr, path, facts["head"]) if whole else sr
+    write_image(out, picture, notes(upscaler))
+    result = {
+        "input": str(path),
+        "output": str(out),
+        "size_in": [lr.shape[1], lr.shape[0]],
+        "size_out": [sr.shape[1], sr.shape[0]],
+        "whole": [picture.shape[1], picture.shape[0]] if whole else None,
+        **facts,
+        "ms": round(ms, 2),
+    }
+    if shares is not None:
+        result["reference_shares"] = [round(float(s.mean()), 4) for s in shares]
+    return _Made(lr, sr, shares, result)
+
+
+def _note_if_hardly_used(results: list[dict[str, Any]]) -> None:
+    if max(sum(result["reference_shares"]) for result in results) < HARDLY:
         note(
             "hardly anything of the references was used: they show another pose or another day than"
             " the input. Pictures taken with it, as in one call or one series, help most"

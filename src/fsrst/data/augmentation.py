@@ -40,7 +40,9 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
-    wrong_person: float = 0.0  # probability that all references show somebody else
+    # probability that all references show somebody else, where somebody else has pictures of the
+    # target's size; where nobody has, they are those of any sample of the same person
+    wrong_person: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -58,10 +60,16 @@ class Augmentation:
                 raise FsrstError(f"augmentation: {field.name} must be {expected}, got {value!r}")
 
 
-Matrix = np.ndarray  # (3, 3), output pixel -> input pixel, about the picture's centre
+# (3, 3): (x, y, 1) of the output -> of the input, from the centre, in sizes of the picture
+Matrix = np.ndarray
 
 
 def draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) -> Matrix | None:
+    """A random motion for ``move``; None if all three are 0 (then ``rng`` is not asked).
+
+    ``degrees``: rotation, uniform in +- degrees. ``zoom``: enlargement, uniform in 1 +- zoom.
+    ``translate``: shift in x and in y, each uniform in +- translate [fraction of the size].
+    """
     if degrees == translate == zoom == 0:
         return None
     angle = np.deg2rad(rng.uniform(-degrees, degrees))
@@ -72,6 +80,8 @@ def draw_affine(rng: Generator, degrees: float, translate: float, zoom: float) -
 
 
 def compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
+    """One matrix for ``move(move(picture, second), first)``: a place of the output goes through
+    ``first``, then ``second``. None is no motion."""
     if first is None or second is None:
         return second if first is None else first
     both: Matrix = second @ first
@@ -79,7 +89,7 @@ def compose(first: Matrix | None, second: Matrix | None) -> Matrix | None:
 
 
 def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
-    """Pillow's bicubic, outside mirrored; ``matrix`` has shifts in fractions of the size."""
+    """The square picture resampled by Pillow's bicubic, outside mirrored; with None as it is."""
     if matrix is None:
         return picture
     size = picture.shape[0]
@@ -97,6 +107,8 @@ def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
 
 
 def relight(picture: Pixels, rng: Generator, amount: float) -> Pixels:
+    """Every value v in [0, 1] becomes gain * v ** gamma, clipped; gain and gamma uniform in
+    1 +- ``amount``. With 0 it is the picture itself, and ``rng`` is not asked."""
     if amount == 0:
         return picture
     gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)

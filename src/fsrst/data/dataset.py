@@ -6,6 +6,7 @@ run). So a resumed run continues bit for bit, and two processes that halve a bat
 
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from queue import Queue
 from threading import Event, Thread
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
 from fsrst.data.degradation import degrade
-from fsrst.data.manifest import Manifest, Sample, by_identity
+from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread
 from fsrst.errors import FsrstError
-from fsrst.files import written_whole
+from fsrst.files import fingerprint, written_whole
 from fsrst.image import Pixels, read_image, to_planes
 
 Batch = dict[str, Tensor]
@@ -29,17 +30,18 @@ class Store:
     """All pictures of some samples as one uint8 array (M, size, size, 3), decoded once.
 
     The array is a memory-mapped file ``pixels-<hash>.npy`` beside the manifest, made at the first
-    use; when that folder cannot be written, it is kept in memory.
+    use; when that folder cannot be written, it is kept in memory. The hash is of each picture's
+    name, length and time of change: a picture replaced by an older one is seen too.
     """
 
     def __init__(self, manifest: Manifest, samples: Sequence[Sample]) -> None:
         files = sorted({file for s in samples for file in (s.target, *s.references)})
         self.row = {file: i for i, file in enumerate(files)}
-        key = hashlib.sha256("\n".join(files).encode()).hexdigest()[:16]
+        self.size = size = int(manifest.info["size"])
+        lines = (f"{file} {fingerprint(manifest.root / file)}" for file in files)
+        key = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
         path = manifest.root / f"pixels-{key}.npy"
-        size = int(manifest.info["size"])
-        newest = max((manifest.root / file).stat().st_mtime for file in files)
-        if not path.is_file() or path.stat().st_mtime < newest:
+        if not path.is_file():
             pixels = np.empty((len(files), size, size, 3), np.uint8)
             for i, file in enumerate(files):
                 picture = read_image(manifest.root / file)
@@ -73,10 +75,11 @@ class TrainingSet:
         Enlargement, and references per sample: drawn at random from those the sample lists, with
         gaps marked in ``present`` when it lists fewer.
     targets_per_set
-        So many targets of a person in a row share one set of references (it is encoded once): the
-        sample's own, and others drawn from the pictures that are not among the references.
+        Number of consecutive targets of one person that share one set of references (it is encoded
+        once): the sample's own, and others drawn from the pictures that are not among the
+        references.
     holdout_identities
-        So many identities per set, drawn by ``seed``, are kept out and given by ``holdout``.
+        Number of identities per set, drawn by ``seed``, that are kept out and given by ``holdout``.
     """
 
     def __init__(
@@ -114,7 +117,9 @@ class TrainingSet:
             for sample in members:
                 group = self.holdout if sample.identity in kept_out else self.samples
                 group.append((store, sample))
-        self.several_people = len({sample.identity for _, sample in self.samples}) > 1
+        self._of_size: dict[int, list[tuple[Store, Sample]]] = defaultdict(list)
+        for store, sample in self.samples:
+            self._of_size[store.size].append((store, sample))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -142,8 +147,7 @@ class TrainingSet:
 
     def holdout_batches(self, batch_size: int, limit: int) -> Iterator[Batch]:
         """At most ``limit`` samples that are never trained on, evenly spread, as they are."""
-        step = max(1, len(self.holdout) // max(1, limit))
-        chosen = self.holdout[::step][:limit]
+        chosen = evenly_spread(self.holdout, limit)
         for start in range(0, len(chosen), batch_size):
             yield _stack(
                 [
@@ -162,9 +166,11 @@ class TrainingSet:
         options = self.augmentation
         shown_store, shown = store, sample
         if rng.random() < options.wrong_person:
-            shown_store, shown = self.samples[rng.integers(len(self.samples))]
-            while shown.identity == sample.identity and self.several_people:
-                shown_store, shown = self.samples[rng.integers(len(self.samples))]
+            others = self._of_size[store.size]  # one cut must fit target and references
+            several_people = any(other.identity != sample.identity for _, other in others)
+            shown_store, shown = others[rng.integers(len(others))]
+            while shown.identity == sample.identity and several_people:
+                shown_store, shown = others[rng.integers(len(others))]
         pool = shown.references
         if shown.identity != sample.identity:
             pool = (shown.target, *pool)
@@ -180,8 +186,6 @@ class TrainingSet:
             free = [file for file in sample.references if file not in kept] or files
             files += list(rng.choice(free, self.targets_per_set - 1))
         cut = self._cut(store, rng)
-        if shown_store.pixels.shape[1] != store.pixels.shape[1]:
-            return self._item(store, sample, rng)  # a wrong person from a set of another size
         hrs = [move(store[file][cut], shared) for file in files]
         refs = []
         for i in chosen:
@@ -198,7 +202,7 @@ class TrainingSet:
 
     def _cut(self, store: Store, rng: Generator | None = None) -> tuple[slice, slice]:
         """Where pictures of ``store`` are cropped: anywhere, or without ``rng`` in the middle."""
-        spare = int(store.pixels.shape[1]) - self.size
+        spare = store.size - self.size
         if spare == 0:
             return slice(None), slice(None)
         top, left = (spare // 2, spare // 2) if rng is None else rng.integers(spare + 1, size=2)

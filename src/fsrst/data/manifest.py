@@ -17,13 +17,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fsrst.errors import FsrstError
 from fsrst.files import write_json, write_text
 
 MANIFEST = "manifest.jsonl"
 DATASET = "dataset.json"
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,8 @@ def write_manifest(
 ) -> Manifest:
     """Check and write a prepared data set; counts per split are added to ``info``.
 
-    With ``split``, only that split is replaced and the others of an existing set stay.
+    With ``split``, only that split is replaced and the others of an existing set stay, in
+    made_by too: there a part of a split has a key of its own, ``<split>:<prefix>``.
     """
     root = Path(root)
     kept: list[Sample] = []
@@ -176,7 +178,10 @@ def write_manifest(
         before = load_manifest(root)
         _check_size(before, info.get("size"))
         kept = [sample for sample in before.samples if sample.split != split]
-        info = {**info, "made_by": {**before.info.get("made_by", {}), **info.get("made_by", {})}}
+        made_by = before.info.get("made_by", {})
+        if split in info.get("made_by", {}):  # then no other source's part of it is left
+            made_by = {k: how for k, how in made_by.items() if not k.startswith(f"{split}:")}
+        info = {**info, "made_by": {**made_by, **info.get("made_by", {})}}
     merged = sorted([*kept, *samples], key=lambda sample: (sample.split, sample.id))
     check(root, merged)
     counts: dict[str, dict[str, int]] = {}
@@ -237,6 +242,13 @@ def by_identity(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     for sample in samples:
         groups[sample.identity].append(sample)
     return dict(sorted(groups.items()))
+
+
+def evenly_spread(items: Sequence[Item], count: int) -> list[Item]:
+    """``count`` of ``items`` in order, from the first on at equal distances; all if there are not
+    so many."""
+    count = min(count, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def wrong_person(samples: Sequence[Sample], sample: Sample) -> Sample:

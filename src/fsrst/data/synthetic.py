@@ -5,13 +5,14 @@ same in all pictures of one person, so references really help. Raw tree: none. C
 ``fsrst prepare synthetic OUT``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from fsrst.data.drawing import draw_face
 from fsrst.data.manifest import Manifest, Sample, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import write_image
+from fsrst.progress import Progress
 
 __all__ = ["draw_face", "write_synthetic"]
 
@@ -26,7 +27,7 @@ def write_synthetic(
     size: int = 128,
     seed: int = 13,
     splits: Mapping[str, int] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Draw ``identities`` people in ``views`` pictures each.
 

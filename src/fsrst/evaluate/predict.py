@@ -15,7 +15,7 @@ import hashlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from fsrst.data.manifest import Manifest, Sample, wrong_person
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
 from fsrst.image import Pixels, read_image, write_image
+from fsrst.progress import Progress
 
 RECORD = "predictions.json"
 CONDITIONS = ("right", "none", "wrong")
@@ -37,8 +38,6 @@ DECISIVE = (
     "format", "model", "weights_hash", "graph_hash", "options", "backend", "precision", "scale",
     "data", "n_references", "version",
 )  # fmt: skip
-
-Progress = Callable[[int, int, str], None]
 
 
 class Upscales(Protocol):
@@ -94,7 +93,7 @@ def predict(
     if "wrong" in conditions:
         wrong_person(samples, samples[0])  # one identity only: say so before the work starts
     record = _record(upscaler, manifest, split, n_references, command)
-    before = _join(out, record, manifest, samples)
+    before = _join(out, record, manifest)
     if before and not same_data(read_record(out)["data"], record["data"]):
         for name in before:  # made from other pictures of these names
             shutil.rmtree(out / name, ignore_errors=True)
@@ -241,9 +240,7 @@ def _model_name(model: str) -> str:
     return name.removesuffix(".upscale.onnx").removesuffix(".safetensors")
 
 
-def _join(
-    out: Path, record: dict[str, Any], manifest: Manifest, samples: Sequence[Sample]
-) -> list[str]:
+def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> list[str]:
     """Conditions that ``out`` already holds; refuse a folder that is not ours or was made
     otherwise."""
     if out.resolve() == manifest.root.resolve():

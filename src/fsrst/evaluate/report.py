@@ -10,7 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fsrst.data.manifest import Manifest, Sample, by_identity
+from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread
 from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import (
     CONDITIONS,
@@ -19,11 +20,9 @@ from fsrst.evaluate.predict import (
     references_of,
     same_data,
 )
-from fsrst.evaluate.score import BICUBIC, SUMMARY, bicubic, data_of, read_scores, score
+from fsrst.evaluate.score import BICUBIC, SUMMARY, bicubic, data_of, read_scores
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.image import read_image, write_image
-
-__all__ = ["SHEET", "STRIPS", "paper", "report", "report_data", "score", "strips"]
 
 STRIPS = "strips"  # folder of single strips
 SHEET = "strips.png"
@@ -109,13 +108,15 @@ def strips(
     """Write ``<out>/strips/<sample id>.png`` and all of them below each other as
     ``<out>/strips.png``; return the path of that sheet.
 
-    A strip is LR | bicubic | output (per condition) | truth | references, PSNR below. Samples: the
-    first of each of ``samples`` people, evenly spread over the sorted people of the split.
+    A strip is LR | bicubic | output (per condition) | truth | references, PSNR below. Those of
+    ``conditions`` that ``out`` does not hold are left out; if it holds none of them, its first is
+    shown. Samples: the first of each of ``samples`` people, evenly spread over the sorted people of
+    the split.
 
     Raises
     ------
     FsrstError
-        If ``out`` was not scored, or does not hold a condition.
+        If ``out`` was not scored.
     """
     out = Path(out)
     record = read_record(out)
@@ -125,7 +126,8 @@ def strips(
     if not shown:  # a run of one condition shows what it has
         shown = record["conditions"][:1]
     rows = []
-    for sample in _spread_over_people(members, samples):
+    firsts = [group[0] for group in by_identity(members).values()]
+    for sample in evenly_spread(firsts, max(1, samples)):
         panels = _panels(out, record, manifest, members, sample, shown, psnrs)
         rows.append(strip(panels, height=height))
         write_image(out / STRIPS / f"{sample.id}.png", rows[-1])
@@ -142,8 +144,6 @@ def _panels(
     conditions: Sequence[str],
     psnrs: dict[tuple[str, str], float],
 ) -> list[Panel]:
-    from fsrst.data.degradation import degrade
-
     def decibels(condition: str) -> str:
         return f"{psnrs[sample.id, condition]:.2f} dB"
 
@@ -165,12 +165,6 @@ def _panels(
         for number, name in enumerate(references, start=1)
     ]
     return panels
-
-
-def _spread_over_people(samples: Sequence[Sample], count: int) -> list[Sample]:
-    firsts = [group[0] for group in by_identity(samples).values()]
-    count = max(1, min(count, len(firsts)))
-    return [firsts[number * len(firsts) // count] for number in range(count)]
 
 
 def _read_summary(out: Path) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
-from fsrst.evaluate.predict import Progress, prediction_path, read_record
+from fsrst.evaluate.predict import prediction_path, read_record
 from fsrst.files import write_json, write_text
 from fsrst.image import Pixels, read_image, resize_bicubic
+from fsrst.progress import Progress
 
 SCORES = "scores.csv"
 SUMMARY = "summary.json"

@@ -13,7 +13,7 @@ from fsrst.models.fsrst import FSRST
 from fsrst.models.fsrst2 import FSRST2
 from fsrst.models.interface import ReferenceSR, State
 
-__all__ = ["MODELS", "ReferenceSR", "State", "build"]
+__all__ = ["MODELS", "ReferenceSR", "State", "build", "usual_options"]
 
 MODELS: dict[str, Callable[..., ReferenceSR]] = {
     "fsrst": partial(FSRST, name="fsrst", width=64),
@@ -25,6 +25,13 @@ MODELS: dict[str, Callable[..., ReferenceSR]] = {
     **BASELINES,
     **BASELINES_TEXTURE,
 }
+
+
+def usual_options(name: str) -> dict[str, Any]:
+    """What ``build`` makes the network ``name`` with when no option is given."""
+    usual = {key: given.default for key, given in signature(MODELS[name]).parameters.items()}
+    usual.pop("name", None)  # not an option: it is fixed by MODELS
+    return usual
 
 
 def build(name: str, /, **options: Any) -> ReferenceSR:
@@ -40,9 +47,7 @@ def build(name: str, /, **options: Any) -> ReferenceSR:
         near = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise FsrstError(f"unknown model {name!r}; there are {', '.join(MODELS)}{hint}")
-    make = MODELS[name]
-    usual = {key: given.default for key, given in signature(make).parameters.items()}
-    usual.pop("name", None)  # not an option: it is fixed by MODELS
+    make, usual = MODELS[name], usual_options(name)
     for key in options:
         if key not in usual:
             close = difflib.get_close_matches(key, usual, n=1, cutoff=0.5)

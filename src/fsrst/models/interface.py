@@ -63,7 +63,17 @@ class ReferenceSR(nn.Module, ABC):
 
         Several inputs may share a reference set: with ``lr`` (B, ...) and ``refs`` (B / K, ...)
         each set serves K inputs in a row and is encoded once.
+
+        Raises
+        ------
+        ValueError
+            If the number of inputs is no multiple of the number of sets.
         """
+        if lr.shape[0] % refs.shape[0]:
+            raise ValueError(
+                f"{lr.shape[0]} inputs cannot share {refs.shape[0]} sets of references: the first"
+                " number must be a multiple of the second"
+            )
         state = self.encode(refs, present)
         sharing = lr.shape[0] // refs.shape[0]
         if sharing > 1:

@@ -4,13 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fsrst.errors import FsrstError
+from fsrst.image import Floats
 from fsrst.runtime.header import METADATA_KEY, check_pair, parsed
-
-Array = NDArray[np.float32]
 
 
 class OnnxBackend:
@@ -29,7 +25,7 @@ class OnnxBackend:
         self._upscale, self.info = self._open("upscale")
         self._inputs = [value.name for value in self._upscale.get_inputs()]
 
-    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+    def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         if self._encode is None:
             encode, header = self._open("encode")
@@ -37,17 +33,17 @@ class OnnxBackend:
             self._encode = encode
         return tuple(self._encode.run(None, {"refs": refs, "present": present}))
 
-    def upscale(self, lr: Array, *state: Array) -> Array:
+    def upscale(self, lr: Floats, *state: Floats) -> Floats:
         """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
-        result: Array = self._upscale.run(["sr"], self._feeds(lr, state))[0]
+        result: Floats = self._upscale.run(["sr"], self._feeds(lr, state))[0]
         return result
 
-    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+    def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w)."""
         sr, shares = self._upscale.run(["sr", "shares"], self._feeds(lr, state))
         return sr, shares
 
-    def _feeds(self, lr: Array, state: tuple[Array, ...]) -> dict[str, Array]:
+    def _feeds(self, lr: Floats, state: tuple[Floats, ...]) -> dict[str, Floats]:
         return dict(zip(self._inputs, (lr, *state), strict=True))
 
     def _path(self, graph: str) -> Path:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
+from fsrst.image import Floats
 from fsrst.runtime.header import METADATA_KEY, check_pair, parsed
-
-Array = NDArray[np.float32]
 
 MAX_FIXED = 8  # graphs compiled for one size and number of references, 10 to 20 MB each
 FRAMES_BEFORE_FIXED = 8  # of a size, until a model that takes any gets a graph for that size alone
@@ -59,7 +57,7 @@ class OpenVinoBackend:
         self._seen: Counter[tuple[int, ...]] = Counter()
         self._last: tuple[int, ...] = ()
 
-    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+    def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         if self._encode is None:
             model = self._read("encode.onnx")
@@ -69,17 +67,17 @@ class OpenVinoBackend:
         results = self._encode.infer([refs, present])
         return tuple(np.array(results[i]) for i in range(len(results)))
 
-    def upscale(self, lr: Array, *state: Array) -> Array:
+    def upscale(self, lr: Floats, *state: Floats) -> Floats:
         """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped.
 
         The result is valid until the next call: it is the request's own memory.
         """
         request = self._request_for(lr, state)
         self._run(request, lr, state)
-        frame: Array = request.get_output_tensor(0).data
+        frame: Floats = request.get_output_tensor(0).data
         return frame
 
-    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+    def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w), in float32."""
         if self._explain is None:
             self._explain = self._compile(self._read("upscale.onnx"), "upscale.onnx", "f32")
@@ -87,7 +85,7 @@ class OpenVinoBackend:
         sr, shares = (self._explain.get_output_tensor(i).data for i in range(2))
         return sr, shares
 
-    def _run(self, request: Any, lr: Array, state: tuple[Array, ...]) -> None:
+    def _run(self, request: Any, lr: Floats, state: tuple[Floats, ...]) -> None:
         from openvino import Tensor
 
         # tensors set by hand: `request.infer(...)` spends 0.15 ms on its own book-keeping
@@ -96,7 +94,7 @@ class OpenVinoBackend:
         request.start_async()
         request.wait()
 
-    def _request_for(self, lr: Array, state: tuple[Array, ...]) -> Any:
+    def _request_for(self, lr: Floats, state: tuple[Floats, ...]) -> Any:
         """Single frames of a fixed size get a graph compiled for their number of references.
 
         Fixed shapes save shape arithmetic in every frame, but compiling takes 0.1 to 1 s, so

@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fsrst.errors import FsrstError
-
-Array = NDArray[np.float32]
+from fsrst.image import Floats
 
 
 class TorchBackend:
@@ -41,7 +37,7 @@ class TorchBackend:
             "explains": model.explains,
         }
 
-    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+    def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
         with self._torch.inference_mode():
             state = self._model.encode(
@@ -49,14 +45,14 @@ class TorchBackend:
             )
         return tuple(tensor.numpy() for tensor in state)
 
-    def upscale(self, lr: Array, *state: Array) -> Array:
+    def upscale(self, lr: Floats, *state: Floats) -> Floats:
         """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
         with self._torch.inference_mode():
             tensors = tuple(self._torch.from_numpy(array) for array in state)
-            result: Array = self._model.upscale(self._torch.from_numpy(lr), tensors).numpy()
+            result: Floats = self._model.upscale(self._torch.from_numpy(lr), tensors).numpy()
         return result
 
-    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+    def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w)."""
         with self._torch.inference_mode():
             tensors = tuple(self._torch.from_numpy(array) for array in state)

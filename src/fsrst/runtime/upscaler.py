@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, crop_to, from_planes, greyed, monochrome, to_planes
+from fsrst.image import Floats, Pixels, crop_to, from_planes, greyed, monochrome, to_planes
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
@@ -34,8 +33,6 @@ MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5
 MAX_BATCH = 16  # frames at once; larger batches are no faster
 MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
-Array = NDArray[np.float32]
-
 
 class Backend(Protocol):
     """What runs the two graphs; arrays are float32 and contiguous.
@@ -47,13 +44,13 @@ class Backend(Protocol):
     precision: str
     info: dict[str, Any]
 
-    def encode(self, refs: Array, present: Array) -> tuple[Array, ...]:
+    def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) of 0 and 1 -> state, each tensor (B, N, ...)."""
 
-    def upscale(self, lr: Array, *state: Array) -> Array:
+    def upscale(self, lr: Floats, *state: Floats) -> Floats:
         """lr (B, 3, h, w), state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
 
-    def explain(self, lr: Array, *state: Array) -> tuple[Array, Array]:
+    def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """The same, and shares (B, N, s*h, s*w); only for models whose info says ``explains``."""
 
 
@@ -91,7 +88,7 @@ class Upscaler:
         self.references = 0
         self._runner = runner
         self._pictures: list[Pixels] = []
-        self._state: tuple[Array, ...] | None = None
+        self._state: tuple[Floats, ...] | None = None
         self._state_of: tuple[int, int, bool] | None = None
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
@@ -187,7 +184,7 @@ class Upscaler:
                 results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
         return results
 
-    def frame_call(self, lr: Pixels) -> Callable[[], Array]:
+    def frame_call(self, lr: Pixels) -> Callable[[], Floats]:
         """A call of the frames' graph alone, for timing: float32 (1, 3, h, w) in, the references
         encoded before, float32 (1, 3, s*h, s*w) out.
 
@@ -201,7 +198,7 @@ class Upscaler:
         state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
         return lambda: self._runner.upscale(planes, *state)
 
-    def explain(self, lr: Pixels) -> tuple[Pixels, Array]:
+    def explain(self, lr: Pixels) -> tuple[Pixels, Floats]:
         """Upscale one picture and say where its detail comes from.
 
         Returns the result, and the share of every reference in each pixel of it as float32
@@ -223,7 +220,7 @@ class Upscaler:
         sr, shares = self._runner.explain(planes, *state)
         return from_planes(sr[0]), np.array(shares[0, : self.references])
 
-    def _state_for(self, height: int, width: int, grey: bool) -> tuple[Array, ...]:
+    def _state_for(self, height: int, width: int, grey: bool) -> tuple[Floats, ...]:
         """The encoded references for inputs of one size [px], ``grey`` or not, kept until one of
         these changes."""
         grey = grey and bool(self._pictures)

@@ -8,14 +8,13 @@ Origin: the folders that the authors' training script reads (varun-jois/FSRST). 
 Command: ``fsrst prepare author SOURCE OUT --split train``
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
-
-Progress = Callable[[int, int, str], None]
+from fsrst.progress import Progress
 
 LAYOUT = "expected <source>/hr/<name>.png and <source>/rf/<name>/1.png, 2.png, 3.png"
 

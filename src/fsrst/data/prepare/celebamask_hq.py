@@ -26,7 +26,6 @@ from fsrst.data.manifest import Manifest, Sample, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
     Count,
-    Progress,
     beside_paper,
     in_parallel,
     is_made_of,
@@ -37,6 +36,7 @@ from fsrst.data.prepare.paper import (
 )
 from fsrst.errors import FsrstError
 from fsrst.image import crop_to, read_image
+from fsrst.progress import Progress
 
 IMAGES = "CelebA-HQ-img"
 MAPPING = "CelebA-HQ-to-CelebA-mapping.txt"

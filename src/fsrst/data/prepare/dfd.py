@@ -28,9 +28,7 @@ from fsrst.data.faces import Face, detect_faces
 from fsrst.data.manifest import Manifest, Sample, write_manifest
 from fsrst.data.prepare.paper import (
     Count,
-    Progress,
     beside_paper,
-    fingerprint,
     in_parallel,
     refuse_another_set,
 )
@@ -44,8 +42,9 @@ from fsrst.data.prepare.video import (
     same_shape,
 )
 from fsrst.errors import FsrstError
-from fsrst.files import write_json
+from fsrst.files import fingerprint, write_json
 from fsrst.image import crop_to, write_image
+from fsrst.progress import Progress
 
 SCENES = ("outside_talking_still_laughing", "podium_speech_happy", "talking_against_wall")
 QUALITIES = ("raw", "c23", "c40")  # best first

@@ -7,7 +7,6 @@ Origin: any collection sorted by person. Raw tree::
 Command: ``fsrst prepare folder SOURCE OUT --split train``
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,7 @@ from fsrst.data.manifest import (
 )
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, Pixels, crop_to, read_image, write_image
-
-Progress = Callable[[int, int, str], None]
+from fsrst.progress import Progress
 
 
 def prepare_folder(
@@ -73,39 +71,27 @@ def prepare_folder(
     people = _people(source, prefix)
     _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
-    total = sum(len(pictures) for pictures in people.values())
-    done = 0
+    made, unreadable = _write_pictures(
+        people, source, out / "images" / split, size, crop, align, progress
+    )
     samples: list[Sample] = []
-    unreadable: dict[str, str] = {}
-    for identity, pictures in people.items():
-        made: dict[str, str] = {}  # file in the set -> picture it came from
-        for inside, picture in pictures.items():
-            shown = picture.relative_to(source).as_posix()
-            file = f"images/{split}/{identity}/{inside}.png"
-            done += 1
-            try:
-                write_image(out / file, _square(picture, size, crop, align))
-                made[file] = shown
-            except UnusablePicture as unusable:  # named when all is done
-                unreadable[shown] = str(unusable)
-                continue
-            if progress:
-                progress(done, total, identity)
-        if len(made) < 2:
+    for identity, sources in made.items():
+        if len(sources) < 2:
             continue
-        files = list(made)
-        order = np.random.default_rng([seed, *identity.encode()]).permutation(len(files))
-        shuffled = [files[i] for i in order]
-        for i, target in enumerate(shuffled[:samples_per_identity]):
-            others = shuffled[i + 1 :] + shuffled[:i]
+        names = list(sources)
+        order = np.random.default_rng([seed, *identity.encode()]).permutation(len(names))
+        shuffled = [names[i] for i in order]
+        files = [f"images/{split}/{identity}/{name}.png" for name in shuffled]
+        for i, name in enumerate(shuffled[:samples_per_identity]):
+            others = files[i + 1 :] + files[:i]
             samples.append(
                 Sample(
-                    id=_id(identity, Path(target).stem),
+                    id=_id(identity, name),
                     identity=identity,
                     split=split,
-                    target=target,
+                    target=files[i],
                     references=tuple(others[: references or None]),
-                    source=made[target],
+                    source=sources[name],
                 )
             )
     if not samples:
@@ -130,6 +116,38 @@ def prepare_folder(
     }
     info = {"name": out.name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
+
+
+def _write_pictures(
+    people: dict[str, dict[str, Path]],
+    source: Path,
+    folder: Path,
+    size: int,
+    crop: float,
+    align: bool,
+    progress: Progress | None,
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Write ``<folder>/<identity>/<name>.png`` of every picture of ``people``.
+
+    Returns the pictures that could be used (identity -> name -> path in ``source``), and why the
+    others could not (path in ``source`` -> reason).
+    """
+    made: dict[str, dict[str, str]] = {identity: {} for identity in people}
+    unreadable: dict[str, str] = {}
+    total, done = sum(len(pictures) for pictures in people.values()), 0
+    for identity, pictures in people.items():
+        for name, picture in pictures.items():
+            shown = picture.relative_to(source).as_posix()
+            done += 1
+            try:
+                write_image(folder / identity / f"{name}.png", _square(picture, size, crop, align))
+            except UnusablePicture as unusable:  # named when all is done
+                unreadable[shown] = str(unusable)
+                continue
+            made[identity][name] = shown
+            if progress:
+                progress(done, total, identity)
+    return made, unreadable
 
 
 def _id(identity: str, stem: str) -> str:
@@ -158,7 +176,15 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
     if not (out / MANIFEST).is_file():
         return
     of_split = f"{split}:"
-    made_by = load_manifest(out).info.get("made_by", {})
+    before = load_manifest(out)
+    made_by = before.info.get("made_by", {})
+    if of_split + prefix not in made_by:
+        for sample in before.samples:
+            if sample.split == split and sample.identity.startswith(prefix):
+                raise FsrstError(
+                    f"--prefix {prefix}: {sample.identity!r}, of another source of {out}, begins"
+                    " alike and would be replaced: choose another prefix"
+                )
     prefixes = {key.removeprefix(of_split) for key in made_by if key.startswith(of_split)}
     for other in sorted(prefixes - {prefix}):
         if other.startswith(prefix) or prefix.startswith(other):

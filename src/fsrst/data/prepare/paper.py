@@ -18,9 +18,10 @@ from PIL import Image
 
 from fsrst.data.manifest import DATASET, MANIFEST
 from fsrst.errors import FsrstError
+from fsrst.files import fingerprint
 from fsrst.image import Pixels, write_image
+from fsrst.progress import Progress
 
-Progress = Callable[[int, int, str], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -113,12 +114,6 @@ def in_parallel(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [future.result() for future in futures]
-
-
-def fingerprint(path: Path) -> list[int]:
-    """Bytes and time of change [ns] of a file: other numbers, other file."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def made_of(source: Path, size: int) -> str:

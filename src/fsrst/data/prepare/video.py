@@ -23,10 +23,10 @@ import numpy as np
 from fsrst.data.faces import Face, detect_faces, head_square
 from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
 from fsrst.errors import FsrstError
-from fsrst.files import write_json
+from fsrst.files import fingerprint, write_json
 from fsrst.image import Pixels, crop_to, write_image
+from fsrst.progress import Progress
 
-Progress = Callable[[int, int, str], None]
 Square = tuple[int, int, int]  # left, top, side [px]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
@@ -279,7 +279,7 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
             break
     record = {
         "options": options,
-        "source": _fingerprint(clip.path),
+        "source": fingerprint(clip.path),
         "square": list(square),
         "frames": frames,
         "expected": expected,
@@ -304,16 +304,11 @@ def _finished(folder: Path, clip: Clip, options: dict[str, Any]) -> dict[str, An
     """The record of an earlier run, if it was made of the same file with the same options."""
     try:
         record: dict[str, Any] = loads((folder / "clip.json").read_text(encoding="utf-8"))
-        same = (record["options"], record["source"]) == (options, _fingerprint(clip.path))
+        same = (record["options"], record["source"]) == (options, fingerprint(clip.path))
         numbers = {*record["references"], *record["targets"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if same and all((folder / f"{n:06d}.png").is_file() for n in numbers) else None
-
-
-def _fingerprint(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _inside(box: Sequence[int], shape: tuple[int, int], path: Path) -> Square:

@@ -25,7 +25,6 @@ from fsrst.data.manifest import Manifest, Sample, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
     Count,
-    Progress,
     beside_paper,
     in_parallel,
     is_made_of,
@@ -37,6 +36,7 @@ from fsrst.data.prepare.paper import (
 from fsrst.data.prepare.video import UnusableClip, decoded
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, crop_to
+from fsrst.progress import Progress
 
 META = "vox2_meta.csv"
 LAYOUT = "expected <source>/test/mp4/idXXXXX/<video id>/NNNNN.mp4"
