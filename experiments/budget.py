@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from measure import origin
 
+from fsrst.data.augmentation import Augmentation
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
@@ -145,6 +146,8 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
         budget: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         for key, value in wanted.items():
             before = budget["asked"].get(key, value)  # runs of earlier versions lack some
+            if key == "augmentation":  # and some of these, which then did nothing
+                before = asdict(Augmentation(**before))
             if before != value:
                 raise FsrstError(
                     f"{out} was trained with {key} = {before!r}, now it is"

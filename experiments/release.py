@@ -183,7 +183,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         f"- started from: {started_from(header['training'], name)}",
         f"- command: `fsrst train configs/{config_of(name, options)}.yaml`; "
         + (
-            "for a GPU raise `samples`"
+            "the recipe for a GPU is `configs/fsrst2.yaml`"
             if beyond
             else "the recipe for a GPU is `configs/paper.yaml`"
         ),

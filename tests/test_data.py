@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.augmentation import Augmentation, compose, draw_affine, move
+from fsrst.data.augmentation import Augmentation, compose, draw_affine, move, relight
 from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import (
@@ -141,6 +141,7 @@ def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
         "degrees": 5.0,
         "refs_zoom": 0.1,
         "refs_light": 0.2,
+        "refs_colour": 0.1,
         "wrong_person": 0.3,
         "reference_dropout": 0.3,
     }
@@ -150,6 +151,17 @@ def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
     halves = [other.batch(20, 4), other.batch(24, 4)]
     for key, value in whole.items():
         assert torch.equal(value, torch.cat([half[key] for half in halves])), key
+
+
+def test_each_channel_of_a_reference_has_a_gain_of_its_own() -> None:
+    grey = np.full((8, 8, 3), 100, np.uint8)
+    tinted = [relight(grey, np.random.default_rng(seed), 0, 0.2) for seed in range(200)]
+    values = np.array([picture[0, 0] for picture in tinted])
+    assert all((picture == picture[0, 0]).all() for picture in tinted)
+    assert values.min() in range(80, 84) and values.max() in range(117, 121)
+    assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.3
+    picture = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
+    assert relight(picture, np.random.default_rng(1), 0, 0) is picture
 
 
 def test_an_epoch_shows_every_sample_once(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from fsrst.errors import FsrstError
 from fsrst.image import Pixels
 
 PROBABILITIES = ("refs_damage", "reference_dropout", "wrong_person")
-FACTORS = ("zoom", "refs_zoom", "refs_light")  # 1 +- the value, which stays above 0
+FACTORS = ("zoom", "refs_zoom", "refs_light", "refs_colour")  # 1 +- the value, which stays above 0
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Augmentation:
     refs_translate: float = 0.0
     refs_zoom: float = 0.0
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
+    refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     # probability that all references show somebody else, where somebody else has pictures of the
@@ -106,14 +107,20 @@ def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
     return np.asarray(moved)
 
 
-def relight(picture: Pixels, rng: Generator, amount: float) -> Pixels:
-    """Every value v in [0, 1] becomes gain * v ** gamma, clipped; gain and gamma uniform in
-    1 +- ``amount``. With 0 it is the picture itself, and ``rng`` is not asked."""
-    if amount == 0:
+def relight(picture: Pixels, rng: Generator, light: float, colour: float = 0.0) -> Pixels:
+    """Every value v in [0, 1] becomes gain * v ** gamma, clipped: gamma uniform in 1 +- ``light``,
+    the gain so too and, for each channel on its own, again in 1 +- ``colour``.
+
+    With both 0 it is the picture itself; of an amount that is 0 ``rng`` is not asked.
+    """
+    if light == colour == 0:
         return picture
-    gain, gamma = rng.uniform(1 - amount, 1 + amount, 2)
-    table = np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255)
-    lit: Pixels = np.rint(table).astype(np.uint8)[picture]
+    gain, gamma = rng.uniform(1 - light, 1 + light, 2) if light else (1.0, 1.0)
+    gains = gain * (rng.uniform(1 - colour, 1 + colour, 3) if colour else np.ones(3))
+    table = np.clip((np.arange(256)[:, None] / 255) ** gamma * gains * 255, 0, 255)
+    lit: Pixels = np.take_along_axis(
+        np.rint(table).astype(np.uint8), picture.reshape(-1, 3), axis=0
+    ).reshape(picture.shape)
     return lit
 
 

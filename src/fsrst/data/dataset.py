@@ -191,7 +191,7 @@ class TrainingSet:
         for i in chosen:
             own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
             reference = move(shown_store[pool[i]][cut], compose(shared, own))
-            reference = relight(reference, rng, options.refs_light)
+            reference = relight(reference, rng, options.refs_light, options.refs_colour)
             refs.append(damage(reference, rng, options.refs_damage))
         if options.flip and rng.random() < 0.5:
             hrs, refs = [hr[:, ::-1] for hr in hrs], [ref[:, ::-1] for ref in refs]
