@@ -213,6 +213,7 @@ def test_wrong_people_are_as_frequent_in_a_small_set_of_another_size(tmp_path: P
     batch = alone.batch(0, len(alone))  # nobody else has pictures of that size
     wrong = (batch["refs"][:, 0, 0, 0, 0] != batch["hr"][:, 0, 0, 0]).tolist()
     assert wrong.count(False) == 4
+    assert not (batch["refs"][:, 0] == batch["hr"]).flatten(1).all(dim=1).any()  # its own, then
 
 
 def test_shared_motion_moves_all_and_own_motion_moves_references(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Augmentation:
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     # probability that all references show somebody else, where somebody else has pictures of the
-    # target's size; where nobody has, they are those of any sample of the same person
+    # target's size; else the sample keeps its own
     wrong_person: float = 0.0
 
     def __post_init__(self) -> None:

@@ -167,10 +167,10 @@ class TrainingSet:
         shown_store, shown = store, sample
         if rng.random() < options.wrong_person:
             others = self._of_size[store.size]  # one cut must fit target and references
-            several_people = any(other.identity != sample.identity for _, other in others)
-            shown_store, shown = others[rng.integers(len(others))]
-            while shown.identity == sample.identity and several_people:
+            if any(other.identity != sample.identity for _, other in others):
                 shown_store, shown = others[rng.integers(len(others))]
+                while shown.identity == sample.identity:
+                    shown_store, shown = others[rng.integers(len(others))]
         pool = shown.references
         if shown.identity != sample.identity:
             pool = (shown.target, *pool)
