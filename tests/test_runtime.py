@@ -104,7 +104,7 @@ def test_references_of_the_bold_model_count(bold_model: Path) -> None:
     lr = pictures(1, 32, 32)[0]
     alone = upscaler(lr)
     upscaler.set_references(pictures(2, 128, 128))
-    assert levels(alone, upscaler(lr)) >= 1
+    assert levels(alone, upscaler(lr)) > 2  # backends may differ by 1
 
 
 @pytest.mark.parametrize("padding", ["reflection", "zeros", "border"])

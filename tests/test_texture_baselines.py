@@ -354,10 +354,11 @@ def test_matched_detail_arrives_at_every_scale() -> None:
 
 
 def test_ttsr_lays_textures_where_the_input_shows_them() -> None:
-    """The reference is the enlarged input, moved: its textures arrive moved back."""
+    """The reference is the truth, moved: its textures arrive moved back."""
     model = tiny("ttsr").eval()
-    lr = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    ref = bicubic_skip(lr, 4).roll((8, -4), dims=(2, 3))  # 2 down, 1 to the left at x1
+    truth = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    lr, hr = (torch.from_numpy(to_planes(p))[None] for p in (degrade(truth, 4), truth))
+    ref = hr.roll((8, -4), dims=(2, 3))  # 2 down, 1 to the left at x1
     seen = []
     model.heads[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     with torch.no_grad():
