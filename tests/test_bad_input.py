@@ -111,10 +111,6 @@ REFUSED = {
         "upscale {tmp}/lr.png --ref {tmp}/large.png -o {tmp}/large.png --model {model}",
         "would be overwritten",
     ),
-    "output folder is the input folder": (
-        "upscale {tmp}/twins -o {tmp}/twins --model {model}",
-        "twins",
-    ),
     "strip of a folder": (
         "upscale {tmp}/mixed -o {tmp}/out --strip {tmp}/s.png --model {model}",
         "--strip shows one picture",
@@ -145,7 +141,7 @@ REFUSED = {
     ),
     "model file is damaged": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/bad.upscale.onnx",
-        "bad.upscale.onnx",
+        "bad.upscale.onnx is damaged or not an ONNX model",
     ),
     "model folder is empty": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/nothing",
@@ -153,11 +149,11 @@ REFUSED = {
     ),
     "weights are damaged": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/bad.safetensors",
-        "bad.safetensors",
+        "bad.safetensors is not a readable safetensors file",
     ),
     "weights are cut off": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/cut.safetensors",
-        "cut.safetensors",
+        "cut.safetensors is not a readable safetensors file",
     ),
     "weights have no header": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model {tmp}/plain.safetensors",
@@ -169,8 +165,8 @@ REFUSED = {
         UPSCALE + " --backend onnxruntime --precision bf16",
         "not bf16",
     ),
-    "threads are zero": (UPSCALE + " --threads 0", "--threads"),
-    "threads are no number": (UPSCALE + " --threads many", "--threads"),
+    "threads are zero": (UPSCALE + " --threads 0", "--threads * greater than or equal to 1"),
+    "threads are no number": (UPSCALE + " --threads many", "--threads * integer"),
     "info of an unknown model": ("info fsrst-foto", "unknown model"),
     # the command line itself
     "a side of a model of one size": (
@@ -205,8 +201,8 @@ REFUSED = {
         "convert {tmp}/no.pth -o {tmp}/w.onnx --model fsrst",
         "ends in .safetensors",
     ),
-    "export of missing weights": ("export {tmp}/no.safetensors -o {tmp}/m", "no.safetensors"),
-    "export of damaged weights": ("export {tmp}/bad.safetensors -o {tmp}/m", "bad.safetensors"),
+    "export of missing weights": ("export {tmp}/no.safetensors -o {tmp}/m", "no weights at"),
+    "export of damaged weights": ("export {tmp}/bad.safetensors -o {tmp}/m", "not a readable"),
     "export of something else": ("export {tmp}/lr.png -o {tmp}/m", "ends in .safetensors"),
     "int8 without data": ("export {weights} -o {tmp}/m --int8", "--int8 needs --data"),
     # data sets
@@ -244,7 +240,7 @@ REFUSED = {
         "prepare author {tmp}/people {tmp}/set --split train",
         "hr is missing",
     ),
-    "video without clips": ("prepare video {tmp}/people {tmp}/set --split train", "people"),
+    "video without clips": ("prepare video {tmp}/people {tmp}/set --split train", "no clip in"),
     "a box that is none": (
         "prepare video {tmp}/people {tmp}/set --split train --box 1,2",
         "LEFT,TOP,SIDE",
@@ -254,13 +250,16 @@ REFUSED = {
         "leaves nobody",
     ),
     # training
-    "config is missing": ("train {tmp}/no.yaml", "no.yaml"),
+    "config is missing": ("train {tmp}/no.yaml", "cannot read config"),
     "config is no YAML": ("train {tmp}/broken.yaml", "broken.yaml is not YAML"),
     "config has an unknown key": (
         "train {tmp}/config.yaml --set leraning_rate=1",
         "unknown key 'leraning_rate'; did you mean 'learning_rate'",
     ),
-    "config has a bad value": ("train {tmp}/config.yaml --set batch_size=none", "batch_size"),
+    "config has a bad value": (
+        "train {tmp}/config.yaml --set batch_size=none",
+        "batch_size: * integer",
+    ),
     "config names an unknown model": (
         "train {tmp}/config.yaml --set model=fsrst-big",
         "unknown model 'fsrst-big'",
@@ -269,7 +268,7 @@ REFUSED = {
         "train {tmp}/config.yaml --set data=[{tmp}/no]",
         "manifest.jsonl",
     ),
-    "config lacks a key": ("train {tmp}/short.yaml", "short.yaml"),
+    "config lacks a key": ("train {tmp}/short.yaml", "short.yaml: data: Field required"),
     "--set without a value": ("train {tmp}/config.yaml --set seed", "expected KEY=VALUE"),
     # scores
     "data set is missing": (
@@ -286,7 +285,7 @@ REFUSED = {
         "people holds other files",
     ),
     "report of nothing": ("report {tmp}/no", "not a folder"),
-    "report of a folder without scores": ("report {tmp}/nothing", "nothing"),
+    "report of a folder without scores": ("report {tmp}/nothing", "nothing; score it with"),
     "demo with an unknown model": ("demo --drawn -o {tmp}/d.png --model nobody", "unknown model"),
     "demo into a wrong format": ("demo --drawn -o {tmp}/d.txt --model {model}", "unknown picture"),
 }

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from inspect import signature
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
+from fsrst.evaluate.explanation import COLOURS
 from fsrst.image import Pixels, read_image, write_image
 from fsrst.models import MODELS
 from fsrst.runtime.upscaler import open_upscaler
@@ -473,6 +476,84 @@ def test_train_evaluate_report(
     assert "bicubic" in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("line", "function", "wanted"),
+    [
+        (
+            "prepare folder S O --split v --size 64 --crop 0.5 --align --references 5"
+            " --samples-per-identity 2 --prefix p- --seed 4",
+            "fsrst.data.prepare.folder.prepare_folder",
+            {"split": "v", "size": 64, "crop": 0.5, "align": True, "references": 5}
+            | {"samples_per_identity": 2, "prefix": "p-", "seed": 4},
+        ),
+        (
+            "prepare author S O --split v --size 64",
+            "fsrst.data.prepare.author_layout.prepare_author_layout",
+            {"split": "v", "size": 64},
+        ),
+        (
+            "prepare video S O --split v --size 64 --targets 7 --target-step 3"
+            " --extra-references 5 --box 1,2,30",
+            "fsrst.data.prepare.video.prepare_video",
+            {"split": "v", "size": 64, "targets": 7, "target_step": 3}
+            | {"extra_references": 5, "box": (1, 2, 30)},
+        ),
+        (
+            "prepare celebamask-hq S O --identities I --size 64 --seed 4 --workers 2 --partial",
+            "fsrst.data.prepare.celebamask_hq.prepare_celebamask_hq",
+            {"identities": Path("I"), "size": 64, "seed": 4, "workers": 2, "partial": True},
+        ),
+        (
+            "prepare dfd S O --quality c40 --size 64 --workers 2 --partial",
+            "fsrst.data.prepare.dfd.prepare_dfd",
+            {"quality": "c40", "size": 64, "workers": 2, "partial": True},
+        ),
+        (
+            "prepare voxceleb2 S O --meta M --size 64 --seed 4 --workers 2 --partial",
+            "fsrst.data.prepare.voxceleb2.prepare_voxceleb2",
+            {"meta": Path("M"), "size": 64, "seed": 4, "workers": 2, "partial": True},
+        ),
+        (
+            "prepare synthetic O --identities 9 --views 3 --val 2 --size 64 --seed 4",
+            "fsrst.data.synthetic.write_synthetic",
+            {"identities": 9, "views": 3, "size": 64, "seed": 4, "splits": {"train": 7, "val": 2}},
+        ),
+        (
+            "evaluate --model m --data DATA -o O --split train --references 1",
+            "fsrst.evaluate.predict.predict",
+            {"split": "train", "n_references": 1, "out": Path("O")},
+        ),
+        *(
+            (
+                f"{command} --model m --backend openvino --precision bf16 --threads 3",
+                "fsrst.runtime.upscaler.open_upscaler",
+                {"model": "m", "backend": "openvino", "precision": "bf16", "threads": 3},
+            )
+            for command in ("evaluate --data DATA -o O", "demo --drawn", "upscale FACE -o O.png")
+        ),
+    ],
+)
+def test_options_reach_the_function_they_are_for(
+    line: str,
+    function: str,
+    wanted: dict[str, object],
+    drawn_data: Manifest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, object] = {}
+    names = signature(resolve_name(function))
+
+    def stop(*arguments: object, **options: object) -> None:
+        seen.update(names.bind(*arguments, **options).arguments)
+        raise FsrstError("seen")
+
+    monkeypatch.setattr("fsrst.runtime.upscaler.open_upscaler", lambda *_, **__: None)
+    monkeypatch.setattr(function, stop)
+    places = {"DATA": drawn_data.root, "FACE": drawn_data.root / drawn_data.samples[0].target}
+    assert call(*(places.get(word, word) for word in line.split())) == 2
+    assert {name: seen.get(name) for name in wanted} == wanted
+
+
 # --- demo -----------------------------------------------------------------------------------------
 
 
@@ -484,6 +565,19 @@ def test_drawn_demo(
     said = capsys.readouterr().out
     assert "a drawn face" in said and "bicubic" in said and "PSNR" in said
     assert read_image(out).shape[1] > 7 * 128
+
+
+def test_the_demo_shows_what_its_references_do(exported_model: Path) -> None:
+    upscaler = open_upscaler(exported_model, threads=1)
+    (shown,) = demo.run_demo(upscaler, lambda text: None, only_drawn=True)
+    truth, *references = (draw_face(demo.DRAWN_IDENTITY, view, demo.SIZE) for view in range(3))
+    for row, given in zip(shown.rows[1:], ([], references), strict=True):
+        upscaler.set_references(given)
+        assert np.array_equal(row.pixels, upscaler(degrade(truth, 4)))
+    for picture in (truth, *references):
+        twice = picture.repeat(2, axis=0).repeat(2, axis=1)
+        views = np.lib.stride_tricks.sliding_window_view(shown.strip, twice.shape)
+        assert any(np.array_equal(view, twice) for view in views[34, ::8, 0])
 
 
 def test_demo_shows_a_call_and_a_photograph(
@@ -625,7 +719,9 @@ def test_explain_paints_the_reference_that_shows_the_target(tmp_path: Path) -> N
     command = ["upscale", tmp_path / "lr.png", "-o", tmp_path / "out.png", "--explain", sheet]
     command += ["--ref", tmp_path / "a.png", "--ref", tmp_path / "b.png", "--json"]
     assert call(*map(str, command), "--model", "fsrst2-small", "--threads", "1") == 0
-    assert read_image(sheet).shape[0] > 2 * 256  # two rows
+    painted = read_image(sheet)
+    orange, blue = ((painted == colour).all(axis=2) for colour in COLOURS[:2])  # their frames
+    assert np.flatnonzero(orange.any(axis=0)).max() < np.flatnonzero(blue.any(axis=0)).min()
     upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
     upscaler.set_references([other, face])
     sr, shares = upscaler.explain(degrade(face, 4))

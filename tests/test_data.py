@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.augmentation import Augmentation, compose, draw_affine, move, relight
+from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
 from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import (
@@ -21,8 +21,9 @@ from fsrst.data.manifest import (
     write_manifest,
     wrong_person,
 )
+from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import from_planes, write_image
+from fsrst.image import Pixels, from_planes, read_image, to_planes, write_image
 
 INFO = {"name": "tiny", "size": 32, "made_by": {}}
 
@@ -230,6 +231,71 @@ def test_shared_motion_moves_all_and_own_motion_moves_references(tmp_path: Path)
     assert ref.std() > 1
 
 
+def test_drawn_motion_fills_its_ranges() -> None:
+    drawn = [draw_affine(np.random.default_rng(seed), 5, 0.1, 0.2) for seed in range(300)]
+    degrees = [np.degrees(np.arctan2(m[1, 0], m[0, 0])) for m in drawn]
+    zooms = [1 / np.hypot(m[0, 0], m[1, 0]) for m in drawn]
+    shifts = [m[:2, 2] for m in drawn]
+    for found, low, high in ((degrees, -5, 5), (zooms, 0.8, 1.2), (shifts, -0.1, 0.1)):
+        assert low <= np.min(found) < low + 0.02 * (high - low)
+        assert high >= np.max(found) > high - 0.02 * (high - low)
+
+
+TURN = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+SHIFT = np.array([[1.0, 0, 0.25], [0, 1, 0], [0, 0, 1]])
+
+
+def test_a_motion_says_where_an_output_pixel_is_in_the_input() -> None:
+    face = draw_face(0, 0, 64)
+    assert np.array_equal(move(face, SHIFT)[:, :48], face[:, 16:])
+    assert np.array_equal(move(face, TURN), np.rot90(face))
+
+
+def test_a_reference_moves_on_its_own_before_it_moves_with_the_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = {1.0: TURN, 2.0: SHIFT}
+    monkeypatch.setattr("fsrst.data.dataset.draw_affine", lambda _, degrees, *__: fixed[degrees])
+    manifest = make(tmp_path)
+    batch = training_set(manifest, degrees=1.0, refs_degrees=2.0).batch(0, 1)
+    picture = read_image(tmp_path / manifest.samples[0].target)
+    for found, expected in (("hr", picture), ("refs", move(picture, SHIFT))):
+        blue = batch[found].flatten(0, -4)[0, 2]
+        assert np.array_equal(blue, to_planes(move(expected, TURN))[2])
+
+
+def test_light_fills_its_range_and_does_not_wrap() -> None:
+    grey, white = (np.full((4, 4, 3), level, np.uint8) for level in (100, 255))
+    lit = [relight(grey, np.random.default_rng(seed), 0.2).max() for seed in range(300)]
+    # gain and gamma: 0.8 * (100 / 255) ** 1.2 and 1.2 * (100 / 255) ** 0.8
+    assert 66 <= min(lit) < 70
+    assert 145 >= max(lit) > 140
+    assert min(relight(white, np.random.default_rng(i), 0.2).min() for i in range(9)) >= 204
+
+
+def test_damage_makes_small_pictures_and_poor_jpegs() -> None:
+    face = draw_face(0, 0, 64)
+
+    def blocks(picture: Pixels) -> float:
+        """Steps at the borders of JPEG's 8x8 blocks, against all steps."""
+        steps = np.abs(np.diff(picture.astype(float), axis=1)).mean(axis=(0, 2))
+        return float(steps[7::8].mean() / steps.mean())
+
+    made = [damage(face, np.random.default_rng(seed), 1.0) for seed in range(20)]
+    assert all(m.shape == face.shape and not np.array_equal(m, face) for m in made)
+    assert 4 < sum(blocks(m) > 1.2 for m in made) < 16
+    spared = [damage(face, np.random.default_rng(seed), 0.5) is face for seed in range(100)]
+    assert 35 < sum(spared) < 65
+
+
+@pytest.mark.parametrize("change", ["refs_light", "refs_damage"])
+def test_light_and_damage_are_of_references_alone(tmp_path: Path, change: str) -> None:
+    manifest = make(tmp_path)
+    plain, changed = (training_set(manifest, **{change: v}).batch(0, 8) for v in (0.0, 0.9))
+    assert torch.equal(plain["hr"], changed["hr"]) and torch.equal(plain["lr"], changed["lr"])
+    assert not torch.equal(plain["refs"], changed["refs"])
+
+
 def test_what_lies_outside_is_mirrored_however_far_a_picture_moves() -> None:
     picture = np.full((32, 32, 3), 200, np.uint8)
     for seed in range(20):
@@ -267,9 +333,6 @@ def test_targets_share_a_set_of_references(tmp_path: Path) -> None:
         for hr in batch["hr"][2 * i : 2 * i + 2]:
             assert (refs[:, 0, 0, 0] == hr[0, 0, 0]).all()  # the same person
             assert (refs[:, 1, 0, 0] != hr[1, 0, 0]).all()  # another picture
-    alone = training_set(manifest).batch(0, 4)
-    first = training_set(manifest, sharing=1).batch(0, 4)
-    assert all(torch.equal(alone[key], first[key]) for key in alone)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +361,57 @@ def test_quarter_turns_and_flips_are_shared(tmp_path: Path) -> None:
     blue = batch["hr"][:, 2]
     assert torch.equal(blue, batch["refs"][:, 0, 2])
     assert len({tuple(picture[[0, 0, -1], [0, -1, 0]].tolist()) for picture in blue}) == 4
+
+
+def test_flips_are_shared_and_half_of_all(tmp_path: Path) -> None:
+    batch = training_set(make(tmp_path), flip=True).batch(0, 64)
+    assert torch.equal(batch["hr"][:, 2], batch["refs"][:, 0, 2])
+    assert 20 < (batch["hr"][:, 2, 0, 0] > 0).sum() < 44
+
+
+def test_larger_pictures_are_cropped_at_one_random_place(tmp_path: Path) -> None:
+    """Pictures of 48 px that show their own coordinates, beside those of 32 px."""
+    y, x = np.mgrid[:48, :48]
+    ramps = np.stack([5 * x, 5 * y, 0 * x], axis=-1).astype(np.uint8)
+    samples = []
+    for person in "ab":
+        files = [f"images/{person}{number}.png" for number in range(3)]
+        for file in files:
+            write_image(tmp_path / "large" / file, ramps)
+            others = tuple(other for other in files if other != file)
+            samples.append(Sample(Path(file).stem, person, "train", file, others, file))
+    large = write_manifest(tmp_path / "large", samples, {**INFO, "size": 48})
+    data = TrainingSet(
+        [make(tmp_path / "small"), large],
+        "train",
+        scale=4,
+        n_references=2,
+        augmentation=Augmentation(),
+        seed=13,
+        holdout_identities=1,
+    )
+    batch = data.batch(0, 60)
+    cropped = batch["hr"][:, 0, 0, 0] != batch["hr"][:, 0, 0, -1]
+    hr, refs = batch["hr"][cropped], batch["refs"][cropped]
+    assert 0 < len(hr) < 60
+    assert torch.equal(hr, refs[:, 0]) and torch.equal(hr, refs[:, 1])
+    corners = hr[:, :2, 0, 0]
+    assert len({tuple(corner) for corner in corners.tolist()}) > 5
+    assert (corners[:, 0] != corners[:, 1]).any()
+    middle = torch.from_numpy(to_planes(ramps[8:40, 8:40]))
+    held = [b for b in data.holdout_batches(1, 100) if torch.equal(b["hr"][0], middle)]
+    assert len(held) == 3
+    assert all(torch.equal(b["refs"][0, 1], middle) for b in held)
+
+
+def test_holdout_shows_the_first_references_as_they_are(tmp_path: Path) -> None:
+    manifest = make(tmp_path, pictures=6)
+    data = training_set(manifest, holdout=1, flip=True, degrees=5.0, reference_dropout=1.0)
+    (batch,) = data.holdout_batches(6, 6)
+    assert batch["present"].all()
+    for (_, sample), refs in zip(data.holdout, batch["refs"], strict=True):
+        listed = [read_image(tmp_path / file) for file in sample.references[:3]]
+        assert np.array_equal(refs, np.stack([to_planes(picture) for picture in listed]))
 
 
 def test_holdout_identities_are_never_trained_on(tmp_path: Path) -> None:

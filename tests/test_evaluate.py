@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fsrst
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
@@ -214,7 +215,7 @@ def with_info(**facts: Any) -> Blend:
     return blend
 
 
-def with_attribute(name: str, value: str) -> Blend:
+def with_attribute(name: str, value: str | int) -> Blend:
     blend = Blend()
     setattr(blend, name, value)
     return blend
@@ -228,6 +229,7 @@ def with_attribute(name: str, value: str) -> Blend:
         (lambda: with_attribute("backend", "torch"), {}, "backend = numpy, now it is torch"),
         (lambda: with_attribute("precision", "int8"), {}, "precision = f32, now it is int8"),
         (lambda: with_attribute("model", "other"), {}, "model = blend, now it is other"),
+        (lambda: with_attribute("scale", 2), {}, "scale = 4, now it is 2"),
         (Blend, {"n_references": 1}, "n_references = 2, now it is 1"),
         (Blend, {"split": "train", "conditions": ("none",)}, "data.split = val, now it is train"),
     ],
@@ -246,6 +248,14 @@ def test_mixing_is_refused(
         )
     assert named in str(raised.value)
     assert (results / "predictions.json").read_bytes() == before
+
+
+def test_mixing_versions_is_refused(
+    manifest: Manifest, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fsrst, "__version__", "0.0.0")
+    with pytest.raises(FsrstError, match=r"version = .*, now it is 0\.0\.0"):
+        predict(Blend(), manifest, "val", results, n_references=2)
 
 
 def test_weights_without_a_hash_are_not_mixed(manifest: Manifest, tmp_path: Path) -> None:
@@ -305,8 +315,9 @@ def test_scores_are_those_of_the_pictures(manifest: Manifest, results: Path) -> 
         if row["id"] == sample.id:
             output = outputs.pop(row["condition"])
             assert row["identity"] == sample.identity
-            assert float(row["psnr"]) == pytest.approx(metrics.psnr(output, truth), abs=1e-5)
-            assert float(row["ssim"]) == pytest.approx(metrics.ssim(output, truth), abs=1e-5)
+            for measure in ("psnr", "psnr_y", "ssim", "ssim_y"):
+                expected = getattr(metrics, measure)(output, truth)
+                assert float(row[measure]) == pytest.approx(expected, abs=1e-5), measure
     assert not outputs
     assert not {"identity_distance", "st_lpips"} & set(rows[0])
 
@@ -322,6 +333,9 @@ def test_scores_are_those_of_the_pictures(manifest: Manifest, results: Path) -> 
         pooled = metrics.psnr_of(np.mean([float(row["mse"]) for row in group]))
         assert means["psnr_pooled"] == pytest.approx(pooled, abs=1e-5)
         assert means["psnr_pooled"] < means["psnr_mean"]
+        for measure in ("psnr_y", "ssim", "ssim_y"):
+            values = [float(row[measure]) for row in group]
+            assert means[measure] == pytest.approx(np.mean(values), abs=1e-5), measure
 
 
 def test_the_three_columns_differ(results: Path) -> None:
@@ -381,10 +395,11 @@ def test_optional_measures(tmp_path: Path) -> None:
     )
     predict(Blend(), manifest, "val", tmp_path / "out")
     summary = score(tmp_path / "out", identity=True, st_lpips=True)
-    right = summary["conditions"]["right"]
-    assert right["identity_distance"] > 0
+    right, none, bicubic = (summary["conditions"][name] for name in ("right", "none", "bicubic"))
+    for measure in ("identity_distance", "st_lpips"):
+        assert right[measure] > 0
+        assert none[measure] == bicubic[measure] != right[measure]  # as in the columns above
     assert right["identity_distance_spread"] >= 0
-    assert right["st_lpips"] > 0
     assert 0 <= summary["identity_without_detection"] <= 4
     assert {"identity_distance", "face_found", "st_lpips"} <= read_scores(tmp_path / "out")[
         0
@@ -403,11 +418,6 @@ def test_clustered_standard_error_by_hand() -> None:
     assert spread(values, list("aaaa")) is None
 
 
-def test_bicubic_is_pillows(manifest: Manifest) -> None:
-    truth = read_image(manifest.root / manifest.samples[0].target)
-    assert np.array_equal(bicubic(truth, 4), resize_bicubic(degrade(truth, 4), SIDE, SIDE))
-
-
 def test_strips_of_a_result(manifest: Manifest, results: Path) -> None:
     with pytest.raises(FsrstError, match=r"no scores\.csv"):
         strips(results)
@@ -417,8 +427,24 @@ def test_strips_of_a_result(manifest: Manifest, results: Path) -> None:
     assert len(rows) == 2
     single, whole = read_image(rows[0]), read_image(path)
     assert whole.shape == (2 * single.shape[0], single.shape[1], 3)
-    assert single.shape[1] == 4 + 6 * (128 + 4)  # LR, bicubic, output, truth, two references
-    assert {row.stem.split("/")[0] for row in rows} <= {s.id for s in manifest.split("val")}
+    assert {row.stem for row in rows} <= {s.id for s in manifest.split("val")}
+
+
+def test_what_a_strip_shows(manifest: Manifest, results: Path) -> None:
+    score(results)
+    whole = read_image(strips(results, samples=1, height=SIDE))
+    sample = manifest.split("val")[0]
+    truth = read_image(manifest.root / sample.target)
+    shown = [
+        degrade(truth, 4).repeat(4, axis=0).repeat(4, axis=1),
+        bicubic(truth, 4),
+        read_image(prediction_path(results, "right", sample)),
+        truth,
+        *(read_image(manifest.root / name) for name in sample.references),
+    ]
+    panels = whole[20 : 20 + SIDE].reshape(SIDE, -1)[:, 3 * 4 :]  # below a title, right of a gap
+    panels = panels.reshape(SIDE, len(shown), SIDE + 4, 3)[:, :, :SIDE]
+    assert np.array_equal(panels.swapaxes(0, 1), shown)
 
 
 def test_pictures_of_several_sizes_are_scored(tmp_path: Path) -> None:

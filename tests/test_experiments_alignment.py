@@ -365,6 +365,16 @@ def test_mixed_references(drawn_data: Manifest, wrong: int) -> None:
         assert sample.target not in references
 
 
+def test_shares_of_wrong_references_are_those_of_the_last(
+    drawn_data: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregation, "share_of_each", lambda *_: [0.1, 0.2, 0.5])
+    found = aggregation.shares(build("bicubic"), drawn_data)
+    assert found["0"] == pytest.approx({"right": 0.8, "wrong": 0, "none": 0.2})
+    assert found["1"] == pytest.approx({"right": 0.3, "wrong": 0.5, "none": 0.2})
+    assert found["3"] == pytest.approx({"right": 0, "wrong": 0.8, "none": 0.2})
+
+
 def test_models_that_weigh_nothing_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "resnet.safetensors"
     save_weights(path, build("bicubic"))
@@ -592,6 +602,31 @@ def test_ablations_run_and_go_on(
     assert figure == "![Curves of ablations.py](images/ablations.png)"
     assert (tmp_path / "images/ablations.png").is_file()
     assert results.experiment("table1", None) == []  # not run: no section
+
+
+def test_the_page_shows_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a new measurement or new weights, docs/results.md is to be written again."""
+    monkeypatch.setattr(results, "IMAGES", tmp_path)
+    page = (results.ROOT / "docs/results.md").read_text(encoding="utf-8")
+    speed, sizes, references, training = (
+        json.loads((results.MEASURED / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("speed", "sizes", "references", "training")
+    )
+    sections = [
+        results.findings(),
+        results.frame_table(speed),
+        results.cold_table(speed),
+        results.agreement_table(speed),
+        results.training_table(training),
+        results.reference_table(references),
+        results.same_speed(sizes, speed),
+        results.size_table(sizes),
+        *("\n\n".join(results.experiment(*item)) for item in results.EXPERIMENTS.items()),
+    ]
+    assert [section for section in sections if section not in page] == []
+    targets = [{"targets": results.reference_targets(references)}, speed, training, sizes]
+    rows = results.targets_table(*targets).splitlines()
+    assert [row for row in rows if row not in page] == []
 
 
 def test_sizes_of_a_slow_day_are_said_to_be() -> None:

@@ -41,6 +41,13 @@ def test_every_choice_of_the_three_and_the_same_draws_of_eight() -> None:
     assert not any(group == "of 8" for group, _ in three)
 
 
+def test_flicker_is_the_change_of_the_error() -> None:
+    """A film that moves as its truth does flickers by nothing."""
+    still = ([grey(9), grey(19)], [grey(0), grey(10)])
+    restless = ([grey(50), grey(70)], [grey(50), grey(60)])
+    assert references.summary([still, restless])["flicker"] == 5
+
+
 def clip_of(drawn_data: Manifest, root: Path, frames: list[int]) -> Path:
     """The pictures of two drawn people as neighbouring frames of a clip each."""
     samples = []

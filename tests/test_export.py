@@ -16,6 +16,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 torch = pytest.importorskip("torch")
 
+from test_baselines import TINY as PLAIN  # noqa: E402
+from test_texture_baselines import TINY as TEXTURE  # noqa: E402
+
 from fsrst.models import ReferenceSR, build  # noqa: E402
 from fsrst.models.fsrst2 import FSRST2  # noqa: E402
 from fsrst.runtime import export as export_module  # noqa: E402
@@ -189,6 +192,40 @@ class Shifted(ReferenceSR):
         features, present = state
         up = torch.nn.functional.interpolate(lr, scale_factor=2, mode="bicubic")
         return up + self.conv(features.sum(1) / (present.sum(1)[:, None, None, None] + 1e-9))
+
+
+TINY = {**PLAIN, **TEXTURE}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bicubic", "resnet-small", "span", "hime-small", "hime", "ttsr", "c2-matching", "mrefsr"],
+)
+def test_compared_systems_are_exported(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(3)
+    model = build(name, **TINY[name])
+    with torch.no_grad():
+        for parameter in model.parameters():  # some start as zeros
+            parameter += 0.02 * torch.randn_like(parameter)
+    if name in TEXTURE:  # of two matches that are equally good, a runtime may take the other
+        monkeypatch.setattr(export_module, "TOLERANCE", 0.02)
+    parity = export(model, {}, tmp_path / name)["parity"]
+    assert set(parity) == {"1x0", "1x1", "1x3", "3x2", "2x2-lit", "2x2-plain"}
+    assert sorted(parity.values())[-2] < 1e-5
+
+
+def test_logits_far_below_zero_are_exported(tmp_path: Path) -> None:
+    """Log-sigmoid written as log(sigmoid) is - inf below -104; weights of that are no numbers."""
+    torch.manual_seed(3)
+    model = build("hime-small", **TINY["hime-small"])
+    with torch.no_grad():
+        model.extractor_lr[-1].bias.fill_(50)
+        model.alignment.deform.bias.fill_(1)
+        model.aggregation.embed_lr.weight.fill_(1)
+        model.aggregation.embed_refs.weight.fill_(-1)
+    assert max(export(model, {}, tmp_path / "far")["parity"].values()) < 1e-4
 
 
 # --- int8 -------------------------------------------------------------------------------------

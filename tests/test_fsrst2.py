@@ -14,9 +14,10 @@ from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
-from fsrst.models.alignment import IDENTITY, warp
-from fsrst.models.correspondence import block_values, drift, search, shift_table
+from fsrst.models.alignment import IDENTITY, affine_grid, warp
+from fsrst.models.correspondence import block_values, drift, positions, search, shift_table
 from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, TOGETHER, light
+from fsrst.models.interface import ReferenceSR
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
 
@@ -153,19 +154,28 @@ def test_drift_finds_what_moved_as_a_whole() -> None:
     assert moved[0, :, 11:-1, 2:-2].abs().mean() < 0.2
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize(("h", "w"), [(9, 14), (32, 32)])
-def test_search_around_a_drift_finds_what_lies_beyond_its_reach(h: int, w: int) -> None:
+def test_search_around_a_drift_finds_what_lies_beyond_its_reach(h: int, w: int, axis: int) -> None:
     generator = np.random.default_rng(2)
     whole = resize_bicubic(generator.integers(0, 256, (h, w, 3), dtype=np.uint8), w * 8, h * 8)
-    ref = whole[: 4 * h, 12 : 12 + 4 * w]
-    target = whole[: 4 * h, 12 + 9 : 12 + 9 + 4 * w]  # 9 output pixels on, 4 can be searched
+    ref = whole[12 : 12 + 4 * h, 12 : 12 + 4 * w]
+    x, y = (12 + 9, 12) if axis == 0 else (12, 12 + 9)  # 9 output pixels on, 4 can be searched
+    target = whole[y : y + 4 * h, x : x + 4 * w]
     theta = torch.tensor([IDENTITY]).view(1, 2, 3)
     moved = torch.zeros(1, 2, 16, 16)
-    moved[:, 0] = 8 * 32 / (4 * w)  # nearly there: 8 output pixels in pixels of a thumbnail
+    side = 4 * (w, h)[axis]
+    moved[:, axis] = 8 * 32 / side  # nearly there: 8 output pixels in pixels of a thumbnail
     lr = planes(degrade(target, 4))
-    found = search(lr, block_values(planes(ref), 4), theta, moved, 4, 1)[0, :, 2:-2, 2:-4]
-    assert (found[0] - 9).abs().median() < 0.3
-    assert found[1].abs().median() < 0.3
+    found = search(lr, block_values(planes(ref), 4), theta, moved, 4, 1)[0, :, 2:-4, 2:-4]
+    assert (found[axis] - 9).abs().median() < 0.3
+    assert found[1 - axis].abs().median() < 0.3
+
+
+def test_unshifted_positions_are_the_affine_grid() -> None:
+    theta = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(1))
+    place = positions(torch.zeros(2, 2, 1, 1, 6, 10), theta, (24, 40), 4, (2.0,))
+    assert torch.allclose(place, affine_grid(theta, 6, 10), atol=1e-5)
 
 
 def test_untrained_it_already_follows_the_rule() -> None:
@@ -202,35 +212,59 @@ def test_a_pose_that_does_not_help_is_not_used() -> None:
     assert (offset == 0).all()
 
 
-def test_a_pose_that_helps_beyond_the_drift_is_used() -> None:
-    """The reference shows the input 5 of 32 pixels further on; the drift looks 4 px around."""
-    model = network()
-    assert model.alignment is not None
-    with torch.no_grad():
-        model.alignment.fc2.weight.zero_()
-        model.alignment.fc2.bias.zero_()
-        model.alignment.fc2.bias[2] = math.atanh(0.3 / POSE_LIMIT)
+def looking_aside(shift: float, **options: Any) -> FSRST2:
+    """A network whose theta is one shift to the right for all references."""
+    model = network(**options)
+    if model.alignment is not None:
+        with torch.no_grad():
+            model.alignment.fc2.weight.zero_()
+            model.alignment.fc2.bias.zero_()
+            model.alignment.fc2.bias[2] = math.atanh(shift / POSE_LIMIT)
+    return model
+
+
+def seen_aside() -> tuple[Tensor, Tensor]:
+    """An input, and a thumbnail that shows it 5 of 32 pixels further on: a shift of 0.3."""
     generator = np.random.default_rng(2)
-    lr = planes(resize_bicubic(generator.integers(0, 256, (12, 12, 3), dtype=np.uint8), 32, 32))
-    back = torch.tensor(IDENTITY).view(1, 2, 3).clone()
-    back[0, 0, 2] = -0.3
-    thumbnails = warp(lr, back)[:, None]
-    theta = model.pose(lr, thumbnails)[0]
+    lr = planes(resize_bicubic(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8), 32, 32))
+    return lr, warp(lr, torch.tensor([[[1.0, 0, -0.3], [0, 1, 0]]]))
+
+
+def test_a_pose_that_helps_beyond_the_drift_is_used() -> None:
+    """The drift looks 4 px around."""
+    lr, thumbnail = seen_aside()
+    theta = looking_aside(0.3).pose(lr, thumbnail[:, None])[0]
     assert theta[0, 0, 2] == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize(("factor", "lift", "first"), [(0.6, 0.2, 1.0), (0.3, 0.4, 2.5)])
+def test_light_is_compared_again_once_a_reference_is_laid_over_the_input(
+    factor: float, lift: float, first: float
+) -> None:
+    """As the thumbnails lie, the first looks like another scene, the second's gain is bounded."""
+    lr, thumbnail = seen_aside()
+    changed = thumbnail * factor + lift
+    assert light(changed, lr)[0].flatten().tolist() == pytest.approx([first] * 3)
+    gain, offset = looking_aside(0.3).pose(lr, changed[:, None])[2:]
+    assert gain.flatten().tolist() == pytest.approx([1 / factor] * 3, rel=0.05)
+    assert (gain * lift + offset).abs().max() < 0.03
+
+
+@pytest.mark.parametrize("lift", [0.0, 0.2])
 @pytest.mark.parametrize("gains", [(0.6, 0.6, 0.6), (0.8, 1.0, 0.9), (0.95, 0.95, 0.95)], ids=str)
-def test_references_in_another_light_serve_as_well(gains: tuple[float, float, float]) -> None:
-    """The light is found, and a reference darkened or tinted gives nearly what it gave before."""
+def test_references_in_another_light_serve_as_well(
+    gains: tuple[float, float, float], lift: float
+) -> None:
+    """The light is found, and a reference darkened, tinted or hazy gives nearly what it gave."""
     torch.manual_seed(0)
     model = FSRST2(**SMALL).eval()
     face = draw_face(5, 0, 128)
     lr, truth = planes(degrade(face, 4)), planes(face)
     ref = planes(np.roll(face, (2, -3), axis=(0, 1)))[None]
-    changed = ref * torch.tensor(gains).view(3, 1, 1)
+    changed = ref * torch.tensor(gains).view(3, 1, 1) + lift
     gain, offset = model.pose(lr, model.encode(changed)[3])[2:]
     assert gain.flatten().tolist() == pytest.approx([1 / g for g in gains], rel=0.03)
-    assert offset.abs().max() < 0.02
+    assert offset.flatten().tolist() == pytest.approx([-lift / g for g in gains], abs=0.02)
 
     def error(*references: Tensor) -> float:
         refs = torch.cat([*references, torch.zeros(1, 0, 3, 128, 128)], dim=1)
@@ -271,6 +305,33 @@ def test_ablations(options: dict[str, Any]) -> None:
     assert {k: model.options[k] for k in options} == options
     none = model(lr, refs, torch.zeros(2, 3))
     assert torch.allclose(none, model(lr, refs[:, :0]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"reach": 0},
+        {"coarse": False},
+        {"none": False},
+        {"detail": False},
+        {"grey": True},
+        {"flow": False},
+        {"drift": False},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_what_an_ablation_takes_away_had_a_part(options: dict[str, Any]) -> None:
+    shift = 12 / 64  # 12 of 128 pixels
+    full, less = looking_aside(shift), looking_aside(shift, **options)
+    less.load_state_dict(full.state_dict(), strict=False)
+    face = draw_face(5, 0, 128)
+    lr, refs = planes(degrade(face, 4)), planes(np.roll(face, 12, axis=1), np.roll(face, 3, axis=0))
+    found = less(lr, refs[None])
+    assert (full(lr, refs[None]) - found).abs().max() > 1e-3
+    if less.grey:
+        grey = torch.einsum("nchw,c->nhw", refs, torch.tensor([0.299, 0.587, 0.114]))
+        assert torch.allclose(found, less(lr, grey[None, :, None].repeat(1, 1, 3, 1, 1)), atol=1e-5)
 
 
 def test_without_the_none_choice_references_share_everything() -> None:
@@ -330,11 +391,47 @@ def test_pose_loss_sees_the_pose_alone() -> None:
     lr, refs = inputs()
     batch = {"lr": lr, "refs": refs, "present": torch.ones(2, 3), "hr": torch.rand(2, 3, 36, 56)}
     super(FSRST2, model).loss(batch).backward()
-    assert model.alignment is not None
-    assert all(parameter.grad is None for parameter in model.alignment.parameters())
+    alone = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     model.loss(batch).backward()
-    assert model.alignment.fc1.weight.grad is not None
+    for name, parameter in model.named_parameters():
+        if name.startswith("alignment."):
+            assert alone[name] is None and parameter.grad.any(), name
+        else:
+            assert torch.equal(parameter.grad, alone[name]), name
+
+
+def pose_loss(model: FSRST2, lr: Tensor, refs: Tensor, present: Tensor) -> float:
+    """What the network adds to the loss of all networks."""
+    hr = torch.zeros(len(lr), 3, *refs.shape[-2:])
+    batch = {"lr": lr, "refs": refs, "present": present, "hr": hr}
+    with torch.no_grad():
+        return float(model.loss(batch) - ReferenceSR.loss(model, batch))
+
+
+def test_pose_loss_falls_when_present_references_are_laid_over_the_input() -> None:
+    lr, thumbnail = seen_aside()
+    ref = torch.nn.functional.interpolate(thumbnail, scale_factor=4)
+    refs, present = torch.stack((ref, 1 - ref), dim=1), torch.tensor([[1.0, 0]])
+    wrong, good = (pose_loss(looking_aside(shift), lr, refs, present) for shift in (0.0, 0.3))
+    assert 0 < good < 0.3 * wrong
+    assert good == pytest.approx(pose_loss(looking_aside(0.3), lr, refs[:, :1], present[:, :1]))
+
+
+def test_pose_loss_does_not_see_the_light() -> None:
+    lr, _ = seen_aside()
+    ref = torch.nn.functional.interpolate(lr, scale_factor=4)
+    dark = pose_loss(looking_aside(0.0), lr, 0.5 * ref[:, None], torch.ones(1, 1))
+    assert dark == pytest.approx(0, abs=1e-3)
+
+
+def test_pose_loss_looks_at_the_first_input_of_a_shared_reference_set() -> None:
+    model = network()
+    lr, refs = inputs(b=4)
+    refs, present = refs[:2], torch.ones(2, 3)
+    shared = pose_loss(model, lr, refs, present)
+    assert shared == pytest.approx(pose_loss(model, lr[::2], refs, present), rel=1e-4)
+    assert shared != pytest.approx(pose_loss(model, lr[:2], refs, present), rel=1e-3)
 
 
 def test_wrong_options() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fsrst.errors import FsrstError
+from fsrst.evaluate.explanation import COLOURS, NONE, explanation
 from fsrst.evaluate.report import paper, report, report_data
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.image import Pixels
@@ -69,8 +70,9 @@ def test_three_columns_beside_bicubic(tmp_path: Path) -> None:
 
 def test_every_measure_is_named(tmp_path: Path) -> None:
     text = report([written(tmp_path / "a")])
-    for title in ("mean of pictures", "PSNR pooled", "PSNR of luma", "SSIM", "SSIM of luma"):
-        assert title in text
+    titles = ["PSNR pooled [dB]", "PSNR of luma [dB]", "SSIM", "SSIM of luma"]
+    assert "PSNR [dB], mean of pictures" in text
+    assert [cell for row in rows_of(text) for cell in row if cell in titles] == titles
     assert "identity distance" not in text
     assert "ST-LPIPS" not in text
     more = {**MEANS, "identity_distance": 0.4567, "st_lpips": 0.3214}
@@ -191,6 +193,22 @@ def test_small_pictures_are_enlarged_by_nearest_neighbour() -> None:
     whole = strip([Panel("", lr)], height=128)
     assert np.array_equal(whole[4:132:8, 4:132:8], lr)
     assert np.array_equal(whole[11:132:8, 11:132:8], lr)
+
+
+def test_a_map_has_the_colours_of_the_references() -> None:
+    """The left half comes from the first, the right half from the second, below from none."""
+    black = grey(256, 256, 0)
+    shares = np.zeros((2, 256, 256), np.float32)
+    shares[0, :128, :128] = shares[1, :128, 128:] = 1
+    shown = explanation(black[::4, ::4], black, [black, black], shares)
+    line, gap = 26, 8  # of a title, and between panels
+    painted, tinted = (shown[gap + line :][:256, gap + n * (256 + gap) :][:, :256] for n in (2, 3))
+    assert np.array_equal(painted[64, [0, 127]], COLOURS[[0, 0]])
+    assert np.array_equal(painted[64, [128, 255]], COLOURS[[1, 1]])
+    assert (painted[128:] == NONE).all()
+    assert np.abs(tinted - painted / 4).max() < 1  # a black face
+    first, second = ((shown[320:] == colour).all(axis=2) for colour in COLOURS[:2])  # frames
+    assert np.flatnonzero(first.any(axis=0)).max() < 270 < np.flatnonzero(second.any(axis=0)).min()
 
 
 def test_text_stays_over_its_own_picture() -> None:

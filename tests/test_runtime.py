@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fsrst.data.augmentation import move
 from fsrst.data.degradation import degrade
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, crop_to, greyed
 from fsrst.runtime import upscaler as upscaler_module
-from fsrst.runtime.upscaler import Upscaler, installed, open_upscaler, physical_cores
+from fsrst.runtime.upscaler import (
+    WEIGHTS,
+    Upscaler,
+    installed,
+    open_upscaler,
+    physical_cores,
+    shipped_models,
+)
 
 BACKENDS = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32")]
 
@@ -75,18 +83,28 @@ def test_backends_agree_within_one_grey_level(
         assert levels(a, b) <= 1
 
 
-def test_the_bold_model_looks_beyond_the_border(bold_model: Path) -> None:
-    """What the agreement above is worth: theta is far from the identity, references count."""
-    from fsrst.models.weights import load_weights
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_graphs_are_the_networks(name: str) -> None:
+    """The code of a network may not go on without its exported files."""
+    pytest.importorskip("torch")
+    face, other = draw_face(3, 0, 128), draw_face(3, 1, 128)
+    turned = np.array([[0.9, -0.2, 0.1], [0.2, 0.9, 0.05], [0, 0, 1]])
+    references = [np.roll(face, (2, -3), axis=(0, 1)), move(face, turned), other // 2 + 40]
+    found = []
+    for model in (name, WEIGHTS / f"{name}.safetensors"):
+        upscaler = open_upscaler(model, threads=1)
+        upscaler.set_references(references)
+        found.append(upscaler(degrade(face, 4)))
+    assert levels(*found) <= 1
 
-    model, _ = load_weights(bold_model.with_suffix(".safetensors"))
-    bias = model.alignment.localisation.fc2.bias.detach().numpy()
-    assert np.abs(bias).max() > 2
+
+def test_references_of_the_bold_model_count(bold_model: Path) -> None:
+    """What the agreement of backends is worth."""
     upscaler = opened(bold_model, "onnxruntime", "f32")
     lr = pictures(1, 32, 32)[0]
     alone = upscaler(lr)
     upscaler.set_references(pictures(2, 128, 128))
-    assert levels(alone, upscaler(lr)) >= 1
+    assert levels(alone, upscaler(lr)) > 2  # backends may differ by 1
 
 
 @pytest.mark.parametrize("padding", ["reflection", "zeros", "border"])
@@ -281,6 +299,9 @@ def test_a_batch_of_large_frames_is_run_in_parts(monkeypatch: pytest.MonkeyPatch
     assert sizes == [2, 2, 1]
     with pytest.raises(FsrstError, match="longer side up to 1024"):
         upscaler.check(pictures(1, 8, 1025)[0])
+    upscaler.check_size(1024, 256)
+    with pytest.raises(FsrstError, match="600x600; .* to 512x512"):
+        upscaler.check_size(600, 600)
 
 
 def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +346,9 @@ def test_a_large_batch_equals_single_frames(bold_model: Path) -> None:
 
 
 def test_attributes(bold_model: Path) -> None:
-    upscaler = open_upscaler(f"{bold_model}.upscale.onnx", "onnxruntime")
+    upscaler = open_upscaler(f"{bold_model}.upscale.onnx", "onnxruntime", threads=3)
+    runner: Any = upscaler._runner
+    assert runner._upscale.get_session_options().intra_op_num_threads == 3
     assert (upscaler.backend, upscaler.precision) == ("onnxruntime", "f32")
     assert (upscaler.scale, upscaler.lr_size, upscaler.references) == (4, 32, 0)
     assert upscaler.info["model"] == "fsrst-small" and upscaler.info["version"] == "test"

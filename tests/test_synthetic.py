@@ -20,10 +20,6 @@ def test_contract_at_any_size(size: int) -> None:
     assert face.shape == (size, size, 3)
 
 
-def test_same_face_again() -> None:
-    assert np.array_equal(draw_face(5, 1), draw_face(5, 1))
-
-
 def test_view_changes_more_than_noise_identity_even_more() -> None:
     def middle(identity: int, view: int) -> Floats:
         return to_float(draw_face(identity, view, 64)[16:48, 20:44])

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fsrst.data.degradation import degrade
 from fsrst.errors import FsrstError
 from fsrst.image import to_planes
-from fsrst.models import MODELS, ReferenceSR, build
+from fsrst.models import ReferenceSR, build
 from fsrst.models.baselines import c2_extractors, matching
 from fsrst.models.baselines.c2_matching import C2Matching, Offsets
 from fsrst.models.baselines.mrefsr import BASELINES_TEXTURE, Fusion, attention
@@ -32,12 +32,6 @@ TINY = {
     "mrefsr": {"width": 8, "blocks": 1, "vgg_width": 8},
 }
 RESTORING = ["ttsr", "c2-matching", "mrefsr"]
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, builder in BASELINES_TEXTURE.items():
-        monkeypatch.setitem(MODELS, name, builder)
 
 
 def tiny(name: str, **options: object) -> ReferenceSR:
@@ -169,6 +163,14 @@ def test_inputs_can_share_a_reference_set(name: str) -> None:
     with torch.no_grad():
         each = model(lr, refs.repeat_interleave(2, dim=0))
         assert torch.allclose(model(lr, refs), each, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RESTORING)
+def test_entries_of_a_batch_are_not_mixed(name: str) -> None:
+    model, data = tiny(name).eval(), batch(side=6)
+    lr, refs = data["lr"], data["refs"]
+    with torch.no_grad():
+        assert torch.allclose(model(lr, refs)[1:], model(lr[1:], refs[1:]), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["c2-matching", "mrefsr"])
@@ -346,6 +348,21 @@ def test_matched_detail_arrives_at_every_scale() -> None:
 # --- TTSR's pieces ---
 
 
+def test_ttsr_lays_textures_where_the_input_shows_them() -> None:
+    """The reference is the truth, moved: its textures arrive moved back."""
+    model = tiny("ttsr").eval()
+    truth = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    lr, hr = (torch.from_numpy(to_planes(p))[None] for p in (degrade(truth, 4), truth))
+    ref = hr.roll((8, -4), dims=(2, 3))  # 2 down, 1 to the left at x1
+    seen = []
+    model.heads[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(lr, ref[:, None])
+        textures = model.alignment(ref)[2].roll((-2, 1), dims=(2, 3))
+    difference = (seen[0][:, -textures.shape[1] :] - textures).abs().amax(dim=1)
+    assert (difference[:, 5:11, 5:11] < 1e-4).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 def test_enlarge_is_the_frameworks_bicubic(scale: int) -> None:
     x = torch.randn(2, 5, 6, 7)
@@ -387,6 +404,23 @@ def test_attention_over_present_references() -> None:
     assert torch.allclose(weights[:, [0, 2]], logits[:, [0, 2]].softmax(dim=1))
     assert (weights[:, 1] == 0).all()
     assert (attention(logits, torch.zeros(1, 3)) == 0).all()
+
+
+@torch.no_grad()
+def test_fusion_by_hand() -> None:
+    torch.manual_seed(0)
+    fusion = Fusion(4, 3)
+    content, aligned = torch.randn(2, 4, 5, 6), torch.randn(2, 3, 3, 5, 6)
+    present = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
+    found = fusion(content, aligned, present)
+    for i in range(2):
+        there, own = aligned[i, present[i] > 0], content[i : i + 1]
+        logits = (fusion.query(own) * fusion.key(there)).sum(dim=1, keepdim=True) / 3**0.5
+        fused = (logits.softmax(dim=0) * fusion.value(there)).sum(dim=0, keepdim=True)
+        joint = F.leaky_relu(fusion.joint(torch.cat((own, fused), dim=1)), 0.1)
+        fused = 2 * torch.sigmoid(fusion.scale(joint)) * fused + fusion.shift(joint)
+        expected = F.leaky_relu(fusion.last(torch.cat((own, fused), dim=1)), 0.1)
+        assert torch.allclose(found[i : i + 1], expected, atol=1e-5)
 
 
 # --- VGG and where its numbers come from ---

@@ -15,19 +15,22 @@ import torch
 from lightning_fabric import Fabric
 from test_data import make, training_set
 
+from fsrst.data.dataset import TrainingSet
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
-from fsrst.image import read_image, write_image
-from fsrst.models import build
+from fsrst.evaluate.metrics import psnr
+from fsrst.image import from_planes, read_image, write_image
+from fsrst.models import ReferenceSR, build
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
 from fsrst.train import (
     PSNR_CAP,
     Diverged,
+    _average,
+    _clip,
     _holdout_psnr,
     learning_rate_factor,
-    make_optimizer,
     train,
 )
 
@@ -241,11 +244,99 @@ def test_pictures_of_another_size_than_the_networks_are_refused_at_once(tmp_path
     assert not [*tmp_path.glob("*/pixels-*.npy"), *tmp_path.glob("run")]
 
 
-def test_alignment_learns_at_its_own_rate(data: Path, tmp_path: Path) -> None:
-    run = options(data, tmp_path)
-    groups = make_optimizer(build("fsrst-small"), run).param_groups
-    assert [group["full_lr"] for group in groups] == [1e-4, 1e-5]
-    assert sum(p.numel() for p in groups[1]["params"]) == 292_838
+def test_alignment_learns_at_its_own_rate(whole: Path) -> None:
+    """A tenth of the other's, in the last step of a run too."""
+    optimizer = torch.load(whole.parent / "checkpoint.pt", weights_only=True)["optimizer"]
+    rest, alignment = optimizer["param_groups"]
+    assert rest["lr"] > 0
+    assert alignment["lr"] == pytest.approx(rest["lr"] / 10)
+    moments = [optimizer["state"][number]["exp_avg"] for number in alignment["params"]]
+    assert sum(moment.numel() for moment in moments) == 292_838
+
+
+def test_the_averaged_weights_are_the_result(whole: Path) -> None:
+    state = torch.load(whole.parent / "checkpoint.pt", weights_only=True)
+    kept, last = tensors(whole), "constructor.last.weight"
+    assert all(torch.equal(kept[key], value) for key, value in state["averaged"].items())
+    assert not torch.equal(kept[last], state["model"][last])
+
+
+def test_the_average_remembers_its_decays_part() -> None:
+    """Late in a run; a first step is forgotten: of two weights 0.1 stays."""
+    for step, decay in ((10_000, 0.9), (0, 0.1)):
+        ours, theirs = (build("resnet-small", width=4, blocks=1) for _ in range(2))
+        before = [parameter.clone() for parameter in ours.parameters()]
+        _average(ours, theirs, 0.9, step)
+        for now, then, new in zip(ours.parameters(), before, theirs.parameters(), strict=True):
+            assert torch.allclose(now, decay * then + (1 - decay) * new)
+
+
+def test_gradients_are_clipped_and_their_norm_before_is_told() -> None:
+    fabric, model = Fabric(accelerator="cpu", devices=1), build("resnet-small", width=4, blocks=1)
+    (100 * model(torch.rand(1, 3, 8, 8), torch.rand(1, 0, 3, 32, 32))).sum().backward()
+
+    def norm() -> float:
+        return float(sum(p.grad.square().sum() for p in model.parameters()) ** 0.5)
+
+    before = norm()
+    assert _clip(fabric, model, None, None) == pytest.approx(before) == pytest.approx(norm())
+    assert _clip(fabric, model, None, 0.5) == pytest.approx(before)
+    assert norm() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_holdout_psnr_is_that_of_the_scores(data: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path, holdout_identities=1)
+    held = TrainingSet(
+        [load_manifest(data)],
+        "train",
+        scale=4,
+        n_references=3,
+        augmentation=run.augmentation,
+        seed=13,
+        holdout_identities=1,
+    )
+    model = build("fsrst-small")
+    (batch,) = held.holdout_batches(4, 4)
+    with torch.no_grad():
+        sr = model(batch["lr"], batch["refs"])
+    psnrs = [
+        psnr(from_planes(output.numpy()), from_planes(hr.numpy()))
+        for output, hr in zip(sr, batch["hr"], strict=True)
+    ]
+    found = _holdout_psnr(Fabric(accelerator="cpu", devices=1), model, held, run)
+    assert found == pytest.approx(np.mean(psnrs), abs=2e-5)
+    assert model.training
+
+
+def test_options_reach_the_network_and_the_data(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, object] = {}
+
+    def network(name: str, **model_options: object) -> ReferenceSR:
+        seen.update(model=name, model_options=model_options)
+        return build(name, **model_options)
+
+    def stop(manifests: object, split: str, **how: object) -> None:
+        seen.update(how, split=split)
+        raise FsrstError("seen")
+
+    monkeypatch.setattr("fsrst.train.build", network)
+    monkeypatch.setattr("fsrst.train.TrainingSet", stop)
+    run = options(
+        data,
+        tmp_path,
+        model_options={"width": 8},
+        n_references=2,
+        targets_per_set=2,
+        seed=5,
+        holdout_identities=1,
+    )
+    with pytest.raises(FsrstError, match="seen"):
+        train(run)
+    assert seen.pop("scale") == 4
+    assert len(seen) == 8
+    assert seen == {name: getattr(run, name) for name in seen}
 
 
 @pytest.mark.parametrize(

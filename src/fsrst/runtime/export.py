@@ -324,7 +324,8 @@ def _store_as_float16(model: "onnx.ModelProto") -> None:
         if init.data_type != onnx.TensorProto.FLOAT:
             continue
         values = numpy_helper.to_array(init)
-        half = values.astype(np.float16)
+        with np.errstate(over="ignore"):  # such a one is not held exactly
+            half = values.astype(np.float16)
         if values.size < 2 or not np.array_equal(half.astype(np.float32), values):
             continue
         casts.append(
