@@ -16,9 +16,9 @@ from fsrst.data.degradation import degrade
 from fsrst.errors import FsrstError
 from fsrst.image import to_planes
 from fsrst.models import ReferenceSR, build
-from fsrst.models.baselines import c2_extractors, matching
+from fsrst.models.baselines import TEXTURE_BASELINES, c2_extractors, matching
 from fsrst.models.baselines.c2_matching import C2Matching, Offsets
-from fsrst.models.baselines.mrefsr import BASELINES_TEXTURE, Fusion, attention
+from fsrst.models.baselines.mrefsr import Fusion, attention
 from fsrst.models.baselines.ttsr import TTSR, Blur, Enlarge, Exchange
 from fsrst.models.baselines.vgg import VGG, as_buffers
 from fsrst.models.interface import bicubic_skip
@@ -108,7 +108,7 @@ def test_multiply_accumulates(name: str, n: int, giga: float) -> None:
 # --- the interface ---
 
 
-@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
+@pytest.mark.parametrize("name", list(TEXTURE_BASELINES))
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_any_number_of_references_and_size(name: str, n: int) -> None:
     model = tiny(name).eval()
@@ -122,7 +122,7 @@ def test_any_number_of_references_and_size(name: str, n: int) -> None:
         assert torch.equal(sr, model.upscale(lr, state))
 
 
-@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
+@pytest.mark.parametrize("name", list(TEXTURE_BASELINES))
 def test_no_reference_equals_absent_ones(name: str) -> None:
     model = tiny(name).eval()
     lr, refs = torch.rand(2, 3, 6, 6), torch.rand(2, 3, 3, 24, 24)
@@ -195,7 +195,7 @@ def test_build_refuses(name: str, options: dict, message: str) -> None:
         build(name, **options)
 
 
-@pytest.mark.parametrize("name", list(BASELINES_TEXTURE))
+@pytest.mark.parametrize("name", list(TEXTURE_BASELINES))
 def test_training_in_bfloat16_is_finite_and_learns(name: str) -> None:
     model = tiny(name).train().to(memory_format=torch.channels_last)
     if name == "c2-student":

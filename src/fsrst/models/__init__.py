@@ -7,8 +7,7 @@ from inspect import signature
 from typing import Any
 
 from fsrst.errors import FsrstError
-from fsrst.models.baselines import BASELINES
-from fsrst.models.baselines.mrefsr import BASELINES_TEXTURE
+from fsrst.models.baselines import BASELINES, TEXTURE_BASELINES
 from fsrst.models.fsrst import FSRST
 from fsrst.models.fsrst2 import FSRST2
 from fsrst.models.interface import ReferenceSR, State
@@ -23,7 +22,7 @@ MODELS: dict[str, Callable[..., ReferenceSR]] = {
         FSRST2, name="fsrst2-small", width=32, blocks=6, head_width=16, features=16
     ),
     **BASELINES,
-    **BASELINES_TEXTURE,
+    **TEXTURE_BASELINES,
 }
 
 

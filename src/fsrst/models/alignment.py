@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsrst.models.blocks import FEATURES, full_precision, nan_if_lost
+from fsrst.models.blocks import FEATURES, each, full_precision, nan_if_lost
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -76,7 +76,6 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, features_lr: Tensor, features_refs: Tensor) -> Tensor:
         b, n, c, h, w = features_refs.shape
-        each_lr = features_lr[:, None].expand(b, n, c, h, w).reshape(b * n, c, h, w)
         each_ref = features_refs.reshape(b * n, c, h, w)
-        theta = self.localisation(each_lr, each_ref)  # eq. 4
+        theta = self.localisation(each(features_lr, n), each_ref)  # eq. 4
         return warp(each_ref.float(), theta).view(b, n, c, h, w)  # eq. 5

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fsrst.image import LUMA_WEIGHTS
+
 FEATURES = 3  # channels of every feature map that is aligned and aggregated
 
 
@@ -22,6 +24,18 @@ def nan_if_lost(sampled: Tensor, place: Tensor) -> Tensor:
     their backward pass: so that the loss says it before.
     """
     return sampled + 0 * place.sum() if place.requires_grad else sampled
+
+
+def each(x: Tensor, n: int) -> Tensor:
+    """(B, ...) -> (B*N, ...): every entry n times in a row, once for each reference."""
+    return x[:, None].expand(-1, n, *x.shape[1:]).flatten(0, 1)
+
+
+def unshuffled_luma(refs: Tensor, scale: int) -> Tensor:
+    """(B, N, 3, s*h, s*w) -> (B*N, s*s, h, w): luma, its blocks of s x s pixels as channels."""
+    red, green, blue = LUMA_WEIGHTS
+    luma = refs[:, :, 0] * red + refs[:, :, 1] * green + refs[:, :, 2] * blue
+    return F.pixel_unshuffle(luma.view(-1, 1, *refs.shape[-2:]), scale)
 
 
 class ResidualBlock(nn.Module):

@@ -8,14 +8,12 @@ Deviations: luma is a float, where the authors' prepared references hold whole l
 eq. 12 is not clamped; distances of eq. 6 are at least 1e-6, for their gradient at 0.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from fsrst.image import LUMA_WEIGHTS
 from fsrst.models.aggregation import aggregate
 from fsrst.models.alignment import SpatialTransformer
-from fsrst.models.blocks import FeatureExtractor, OutputConstructor
-from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+from fsrst.models.blocks import FeatureExtractor, OutputConstructor, unshuffled_luma
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip, presence
 
 LR_SIZES = {4: 32, 8: 16}  # scale -> side of the input [px]; the output is 128 either way
 
@@ -39,14 +37,10 @@ class FSRST(ReferenceSR):
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
         """``refs`` (B, N, 3, s*h, s*w) -> (features (B, N, 3, h, w), present (B, N))."""
         b, n, _, height, width = refs.shape
-        if present is None:
-            present = refs.new_ones(b, n)
+        present = presence(refs, present)
         if n == 0:
             return refs.new_zeros(b, 0, 3, height // self.scale, width // self.scale), present
-        red, green, blue = LUMA_WEIGHTS
-        luma = refs[:, :, 0] * red + refs[:, :, 1] * green + refs[:, :, 2] * blue
-        unshuffled = F.pixel_unshuffle(luma.view(b * n, 1, height, width), self.scale)
-        features = self.extractor_refs(unshuffled)  # (B*N, 3, h, w)
+        features = self.extractor_refs(unshuffled_luma(refs, self.scale))  # (B*N, 3, h, w)
         return features.view(b, n, *features.shape[1:]), present
 
     def upscale(self, lr: Tensor, state: State) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fsrst.image import LUMA_WEIGHTS
 from fsrst.models.alignment import IDENTITY, affine_grid
-from fsrst.models.blocks import ResidualBlock, full_precision
+from fsrst.models.blocks import ResidualBlock, each, full_precision
 from fsrst.models.correspondence import (
     COARSE,
     block_index,
@@ -36,7 +36,7 @@ from fsrst.models.correspondence import (
     squares,
     window,
 )
-from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip, presence
 
 SCALES = (2, 4, 8)
 POSE_SIDE = 32  # the coarse transformer sees input and references at this size [px]
@@ -142,8 +142,7 @@ class FSRST2(ReferenceSR):
         ``refs`` (B, N, 3, H, W): multiples of the scale, not necessarily the output's size.
         """
         b, n, _, height, width = refs.shape
-        if present is None:
-            present = refs.new_ones(b, n)
+        present = presence(refs, present)
         flat = refs.reshape(b * n, 3, height, width).float()
         if self.grey:
             flat = luma(flat)
@@ -409,11 +408,6 @@ def thumbnail(picture: Tensor) -> Tensor:
     return F.interpolate(
         picture.float(), size=(POSE_SIDE, POSE_SIDE), mode="bilinear", align_corners=False
     )
-
-
-def each(tensor: Tensor, n: int) -> Tensor:
-    """(B, ...) -> (B * n, ...): every entry n times in a row, once for each reference."""
-    return tensor[:, None].expand(-1, n, *tensor.shape[1:]).flatten(0, 1)
 
 
 def luma(picture: Tensor) -> Tensor:

@@ -101,6 +101,11 @@ class ReferenceSR(nn.Module, ABC):
             )
 
 
+def presence(refs: Tensor, present: Tensor | None) -> Tensor:
+    """``present`` (B, N), or ones where it is None: all references (B, N, ...) are real."""
+    return refs.new_ones(refs.shape[:2]) if present is None else present
+
+
 def bicubic_skip(lr: Tensor, scale: int) -> Tensor:
     """The bicubic image of eq. 12, clamped to [0, 1]: the framework's kernel, a = -0.75.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip, presence
 
 SCALES = (2, 4, 8)
 
@@ -36,7 +36,7 @@ class WithoutReferences(ReferenceSR):
 
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
         """``refs`` (B, N, 3, s*h, s*w) are not looked at -> (present (B, N),)."""
-        return (refs.new_ones(refs.shape[:2]) if present is None else present,)
+        return (presence(refs, present),)
 
 
 class Bicubic(WithoutReferences):

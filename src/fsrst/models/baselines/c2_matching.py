@@ -37,7 +37,8 @@ from fsrst.models.baselines.deformable import ModulatedDeformConv
 from fsrst.models.baselines.matching import best_match, flow
 from fsrst.models.baselines.ttsr import SCALE, Enlarge, first_present, plain_blocks
 from fsrst.models.baselines.vgg import LOADED, VGG, as_buffers, frozen
-from fsrst.models.interface import ReferenceSR, State
+from fsrst.models.blocks import each
+from fsrst.models.interface import ReferenceSR, State, presence
 
 GROUPS = 8  # of offsets in a deformable convolution
 TAPS = 9
@@ -152,8 +153,7 @@ class MatchedRestoration(ReferenceSR):
 
         No reference counts as one of zeros that is not present.
         """
-        if present is None:
-            present = refs.new_ones(refs.shape[:2])
+        present = presence(refs, present)
         if refs.shape[1] == 0:
             refs = refs.new_zeros(refs.shape[0], 1, *refs.shape[2:])
             present = refs.new_zeros(refs.shape[:2])
@@ -237,8 +237,3 @@ class C2Matching(MatchedRestoration):
 
     def upscale(self, lr: Tensor, state: State) -> Tensor:
         return super().upscale(lr, tuple(t[:, :1] for t in state))
-
-
-def each(x: Tensor, n: int) -> Tensor:
-    """Every element of the batch ``n`` times in a row: (B, ...) -> (B*n, ...)."""
-    return x[:, None].expand(-1, n, *x.shape[1:]).flatten(0, 1)

@@ -30,12 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsrst.image import LUMA_WEIGHTS
 from fsrst.models.baselines.bicubic import checked_scale
 from fsrst.models.baselines.deformable import ModulatedDeformConv
-from fsrst.models.blocks import FEATURES, full_precision, residual_trunk
+from fsrst.models.blocks import FEATURES, each, full_precision, residual_trunk, unshuffled_luma
 from fsrst.models.fsrst import LR_SIZES
-from fsrst.models.interface import ReferenceSR, State, bicubic_skip
+from fsrst.models.interface import ReferenceSR, State, bicubic_skip, presence
 
 MAX_OFFSET = 10.0  # [px] of the input: a third of the paper's 32
 TAPS = 9
@@ -147,14 +146,10 @@ class HIMESmall(ReferenceSR):
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
         """``refs`` (B, N, 3, s*h, s*h) -> (features of their luma (B, N, 3, h, h), present)."""
         b, n, _, height, width = refs.shape
-        if present is None:
-            present = refs.new_ones(b, n)
+        present = presence(refs, present)
         if n == 0:
             return refs.new_zeros(b, 0, 3, height // self.scale, width // self.scale), present
-        red, green, blue = LUMA_WEIGHTS
-        luma = refs[:, :, 0] * red + refs[:, :, 1] * green + refs[:, :, 2] * blue
-        unshuffled = F.pixel_unshuffle(luma.view(b * n, 1, height, width), self.scale)
-        features = self.extractor_refs(unshuffled)
+        features = self.extractor_refs(unshuffled_luma(refs, self.scale))
         return features.view(b, n, *features.shape[1:]), present
 
     def upscale(self, lr: Tensor, state: State) -> Tensor:
@@ -247,8 +242,7 @@ class HIME(ReferenceSR):
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:
         """``refs`` (B, N, 3, s*h, s*w) -> (features (B, N, width, h, w), present (B, N))."""
         b, n, _, height, width = refs.shape
-        if present is None:
-            present = refs.new_ones(b, n)
+        present = presence(refs, present)
         if n == 0:
             low = height // self.scale, width // self.scale
             return refs.new_zeros(b, 0, self.options["width"], *low), present
@@ -271,6 +265,5 @@ class HIME(ReferenceSR):
 def _align_each(alignment: nn.Module, features_lr: Tensor, features_refs: Tensor) -> Tensor:
     """Every reference with its own input: (B, C, h, w), (B, N, C, h, w) -> (B, N, C, h, w)."""
     b, n, c, h, w = features_refs.shape
-    each_lr = features_lr[:, None].expand(b, n, c, h, w).reshape(b * n, c, h, w)
-    aligned: Tensor = alignment(each_lr, features_refs.reshape(b * n, c, h, w))
+    aligned: Tensor = alignment(each(features_lr, n), features_refs.reshape(b * n, c, h, w))
     return aligned.view(b, n, c, h, w)

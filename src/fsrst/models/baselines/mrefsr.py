@@ -11,16 +11,12 @@ Deviations: those of ``c2_matching`` but the first; and an absent reference has 
 any the fused value is 0.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fsrst.models.baselines.c2_extractors import C2Student, C2Teacher
-from fsrst.models.baselines.c2_matching import SLOPE, C2Matching, MatchedRestoration, each
-from fsrst.models.baselines.ttsr import TTSR
-from fsrst.models.interface import ReferenceSR
+from fsrst.models.baselines.c2_matching import SLOPE, MatchedRestoration
+from fsrst.models.blocks import each
 
 
 class Fusion(nn.Module):
@@ -90,12 +86,3 @@ class MRefSR(MatchedRestoration):
             vgg_width=vgg_width,
             extractors=extractors,
         )
-
-
-BASELINES_TEXTURE: dict[str, Callable[..., ReferenceSR]] = {  # those that match VGG features
-    "ttsr": TTSR,
-    "c2-teacher": C2Teacher,
-    "c2-student": C2Student,
-    "c2-matching": C2Matching,
-    "mrefsr": MRefSR,
-}

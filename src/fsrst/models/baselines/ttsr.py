@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from fsrst.models.baselines.matching import best_match, cosine, transfer
 from fsrst.models.baselines.vgg import VGG
 from fsrst.models.blocks import full_precision
-from fsrst.models.interface import ReferenceSR, State
+from fsrst.models.interface import ReferenceSR, State, presence
 
 SCALE = 4
 
@@ -255,8 +255,7 @@ def first_present(refs: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor,
 
     N = 0 counts as one reference of zeros that is not present.
     """
-    if present is None:
-        present = refs.new_ones(refs.shape[:2])
+    present = presence(refs, present)
     if refs.shape[1] == 0:
         refs = refs.new_zeros(refs.shape[0], 1, *refs.shape[2:])
         present = refs.new_zeros(refs.shape[:2])
