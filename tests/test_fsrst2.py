@@ -15,8 +15,14 @@ from fsrst.errors import FsrstError
 from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, affine_grid, warp
-from fsrst.models.correspondence import block_values, drift, positions, search, shift_table
-from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, TOGETHER, light
+from fsrst.models.correspondence import (
+    block_values,
+    estimated_drift,
+    positions,
+    search,
+    shift_table,
+)
+from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, matched_light
 from fsrst.models.interface import ReferenceSR
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
@@ -147,7 +153,7 @@ def test_drift_finds_what_moved_as_a_whole() -> None:
     ref = planes(resize_bicubic(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8), 32, 32))
     seen = ref.clone()
     seen[..., :16, :] = ref.roll(-2, dims=3)[..., :16, :]
-    moved = drift(seen, ref, torch.tensor([IDENTITY]).view(1, 2, 3))
+    moved = estimated_drift(seen, ref, torch.tensor([IDENTITY]).view(1, 2, 3))
     assert moved.shape == (1, 2, 16, 16)
     assert (moved[0, 0, 1:6, 2:-2] - 2).abs().mean() < 0.3
     assert moved[0, 1, 1:6, 2:-2].abs().mean() < 0.3
@@ -244,7 +250,7 @@ def test_light_is_compared_again_once_a_reference_is_laid_over_the_input(
     """As the thumbnails lie, the first looks like another scene, the second's gain is bounded."""
     lr, thumbnail = seen_aside()
     changed = thumbnail * factor + lift
-    assert light(changed, lr)[0].flatten().tolist() == pytest.approx([first] * 3)
+    assert matched_light(changed, lr)[0].flatten().tolist() == pytest.approx([first] * 3)
     gain, offset = looking_aside(0.3).pose(lr, changed[:, None])[2:]
     assert gain.flatten().tolist() == pytest.approx([1 / factor] * 3, rel=0.05)
     assert (gain * lift + offset).abs().max() < 0.03
@@ -279,7 +285,7 @@ def test_references_in_another_light_serve_as_well(
 def test_a_picture_of_something_else_keeps_its_light() -> None:
     generator = torch.Generator().manual_seed(3)
     picture, other = torch.rand(2, 4, 3, 32, 32, generator=generator)
-    gain, offset = light(picture, other)
+    gain, offset = matched_light(picture, other)
     assert (gain == 1).all()
     assert (offset == 0).all()
 
@@ -344,7 +350,7 @@ def test_without_the_none_choice_references_share_everything() -> None:
 def test_training_searches_in_groups_and_finds_the_same() -> None:
     model = network()
     lr, refs = inputs(b=4, n=5)
-    assert 2 * TOGETHER < 4 * 5
+    assert 2 * SEARCH_CHUNK < 4 * 5
     assert torch.allclose(model.train()(lr, refs), model.eval()(lr, refs), atol=1e-5)
 
 

@@ -19,7 +19,7 @@ FAR = 1e-3  # cost of a drift, for each pixel of its length
 DRIFT_BLUR, DRIFT_SMOOTH = 1.2, 0.8  # standard deviations of Gaussians [blocks]
 
 
-def drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
+def estimated_drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     """How parts of the face have moved beyond theta: smooth, (M, 2, t/2, t/2) [thumbnail px].
 
     ``seen`` and ``thumbnails`` (M, 3, t, t) are the input and the reference at one small size, so
@@ -49,11 +49,11 @@ def gaussian(x: Tensor, deviation: float) -> Tensor:
 
 
 def search(
-    lr: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor, scale: int, reach: int
+    lr: Tensor, blurred: Tensor, theta: Tensor, drift: Tensor, scale: int, reach: int
 ) -> Tensor:
     """For every input pixel, the shift by which the reference fits best: (M, 2, h, w) [output px].
 
-    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3); ``moved`` (M, 2, t/2, t/2)
+    ``lr`` (M, 3, h, w), ``blurred`` (M, 3, H, W), ``theta`` (M, 2, 3); ``drift`` (M, 2, t/2, t/2)
     is the drift around which is searched. The cost of a shift is the squared colour difference in a
     3x3 window. Shifts nearly as good as the best have a part in the result, which gives fractions
     of a pixel.
@@ -63,7 +63,7 @@ def search(
     # every block that begins from reach input pixels before the picture to just before its end
     starts = block_centres(scale, reach)
     size, blocks = (scale * h, scale * w), (h + across - 1, w + across - 1)
-    begin = drift_of_blocks(moved, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
+    begin = drift_of_blocks(drift, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
     shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
     place = positions(shift, theta, size, scale, starts)
     phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
@@ -85,15 +85,15 @@ def search(
 
 
 def drift_of_blocks(
-    moved: Tensor, size: tuple[int, int], blocks: tuple[int, int], scale: int, reach: int
+    drift: Tensor, size: tuple[int, int], blocks: tuple[int, int], scale: int, reach: int
 ) -> Tensor:
     """Drift (M, 2, t/2, t/2) [thumbnail px] -> where to look for each block (M, 2, *blocks)
     [output px]. The first begins ``reach`` input pixels before the picture, whose border goes on.
     """
-    m, side = moved.shape[0], moved.shape[-1] * COARSE
-    identity = moved.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
-    still = moved.new_zeros(m, 2, 1, 1, *blocks)
-    there = sample(moved, positions(still, identity, size, scale, (scale * (1 - reach),)))
+    m, side = drift.shape[0], drift.shape[-1] * COARSE
+    identity = drift.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
+    still = drift.new_zeros(m, 2, 1, 1, *blocks)
+    there = sample(drift, positions(still, identity, size, scale, (scale * (1 - reach),)))
     height, width = size
     return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
 

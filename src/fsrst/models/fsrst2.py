@@ -27,7 +27,7 @@ from fsrst.models.correspondence import (
     block_index,
     block_values,
     by_phase,
-    drift,
+    estimated_drift,
     interpolated,
     pixel_centres,
     positions,
@@ -42,13 +42,13 @@ SCALES = (2, 4, 8)
 POSE_SIDE = 32  # the coarse transformer sees input and references at this size [px]
 POSE_LIMIT = 0.4  # largest change of each of theta's six numbers
 POSE_WEIGHT = 0.1  # of the coarse transformer's own loss
-JUDGED = 2  # places each way of an input pixel at which detail is judged before it is fetched
+SKETCH = 2  # places each way of an input pixel at which detail is judged before it is fetched
 CONTRAST = 4.0  # detail and misfit are small numbers: the networks see them this much larger
 FLOW_LIMIT = 2.0  # largest correction of a shift [output px]
 TRUST, TOLERANCE = 300.0, 0.01  # the start of the scores: TRUST * (TOLERANCE - cost)
-BETTER = 0.9  # theta and light are changed where that brings the misfit below this part of it
+MISFIT_RATIO = 0.9  # theta and light are changed where that brings the misfit below this part of it
 GAIN_LIMIT = 2.5  # of a change of light, each way; there are two
-TOGETHER = 8  # pairs of pictures that are searched together in training
+SEARCH_CHUNK = 8  # pairs of pictures that are searched together in training
 ABSENT = -1e4  # score of an empty place
 
 
@@ -103,7 +103,7 @@ class FSRST2(ReferenceSR):
             "drift": drift,
         }
         self.scale, self.lr_size, self.explains = scale, None, True
-        self.reach, self.drifts, self.grey, self.carries_detail = reach, drift, grey, detail
+        self.reach, self.use_drift, self.grey, self.carries_detail = reach, drift, grey, detail
         channels, pixels = features or width, scale**2
         self.extractor_lr = nn.Sequential(
             nn.Conv2d(3, width, 3, padding=1), *(ResidualBlock(width) for _ in range(3))
@@ -112,7 +112,7 @@ class FSRST2(ReferenceSR):
         # what a reference shows beside what the input shows: two convolutions of what would be one,
         # for the input's part is the same for all references
         self.compare_lr = nn.Conv2d(width, channels, 3, padding=1)
-        self.compare_refs = nn.Conv2d(3 * JUDGED**2 + 6, channels, 3, padding=1, bias=False)
+        self.compare_refs = nn.Conv2d(3 * SKETCH**2 + 6, channels, 3, padding=1, bias=False)
         self.extractor_refs = ResidualBlock(channels)
         self.flow = nn.Conv2d(channels, 2, 3, padding=1) if flow else None
         self.score = nn.Conv2d(channels, pixels, 3, padding=1)
@@ -150,7 +150,7 @@ class FSRST2(ReferenceSR):
         low = blurred[:, :, :: self.scale, :: self.scale]
         detail = flat - bicubic_skip(low, self.scale)
         thumbnails = thumbnail(low).view(b, n, 3, POSE_SIDE, POSE_SIDE)
-        sketch = F.avg_pool2d(detail, self.scale // JUDGED)
+        sketch = F.avg_pool2d(detail, self.scale // SKETCH)
         return (
             detail.view(refs.shape),
             sketch.view(*refs.shape[:3], *sketch.shape[-2:]),
@@ -180,12 +180,12 @@ class FSRST2(ReferenceSR):
             used = lr.new_zeros(b, 3 * self.scale**2, h, w)
         else:
             colours = luma(lr) if self.grey else lr
-            theta, moved, gain, offset = self.pose(colours, thumbnails)
+            theta, drift, gain, offset = self.pose(colours, thumbnails)
             lit = (each(colours, n) - offset) / gain  # the input in the light of each reference
-            shift, fit = self.correspond(lit, blurred.flatten(0, 1), theta, moved, gain)
-            judged = self.move(sketch.flatten(0, 1), shift, theta, gain, JUDGED)  # (B*N, 12, h, w)
+            shift, fit = self.correspond(lit, blurred.flatten(0, 1), theta, drift, gain)
+            # judged (B*N, 12, h, w), features (B*N, channels, h, w)
+            judged = self.move(sketch.flatten(0, 1), shift, theta, gain, SKETCH)
             seen = self.compare_refs(torch.cat((judged * CONTRAST, fit), dim=1))
-            # (B*N, channels, h, w)
             features = self.extractor_refs(seen + each(self.compare_lr(features_lr), n))
             if self.flow is not None:
                 flow = torch.tanh(self.flow(torch.relu(features)).float()) * FLOW_LIMIT
@@ -214,29 +214,29 @@ class FSRST2(ReferenceSR):
         b, n = thumbnails.shape[:2]
         seen, thumbs = each(thumbnail(lr), n), thumbnails.flatten(0, 1)
         with full_precision(lr):
-            gain, offset = light(thumbs, seen)
+            gain, offset = matched_light(thumbs, seen)
             thumbs = thumbs * gain + offset
             ways = lr.new_tensor(IDENTITY).view(1, 2, 3).expand(b * n, 2, 3)
             if self.alignment is not None:
                 ways = torch.cat((ways, self.alignment(seen, thumbs)))
             count = ways.shape[0] // thumbs.shape[0]
             thumbs, again = thumbs.repeat(count, 1, 1, 1), seen.repeat(count, 1, 1, 1)
-            moved = self.beyond(ways, again, thumbs)
-            laid = lay(thumbs, ways, moved)
+            drift = self.drift_of(ways, again, thumbs)
+            laid = lay(thumbs, ways, drift)
             blocks = F.avg_pool2d(seen, COARSE)
             theta = ways[: b * n]
             if count > 1:
                 wrong = laid.view(count, b * n, *laid.shape[1:]) - blocks
                 misfit = squares(wrong).mean(dim=(2, 3, 4))
-                better = misfit[1] < BETTER * misfit[0]
-                theta, moved, laid = (chosen(better, way) for way in (ways, moved, laid))
-            more, further = light(laid, blocks)
-            return theta, moved, gain * more, offset * more + further
+                better = misfit[1] < MISFIT_RATIO * misfit[0]
+                theta, drift, laid = (second_where(better, way) for way in (ways, drift, laid))
+            more, further = matched_light(laid, blocks)
+            return theta, drift, gain * more, offset * more + further
 
-    def beyond(self, theta: Tensor, seen: Tensor, thumbs: Tensor) -> Tensor:
+    def drift_of(self, theta: Tensor, seen: Tensor, thumbs: Tensor) -> Tensor:
         """The drift, where there is a search that begins from it; else zeros."""
-        if self.reach and self.drifts:
-            return drift(seen, thumbs, theta)
+        if self.reach and self.use_drift:
+            return estimated_drift(seen, thumbs, theta)
         return torch.zeros_like(thumbs[:, :2, ::COARSE, ::COARSE])
 
     def move(
@@ -253,22 +253,22 @@ class FSRST2(ReferenceSR):
 
     @torch.no_grad()
     def correspond(
-        self, lit: Tensor, blurred: Tensor, theta: Tensor, moved: Tensor, gain: Tensor
+        self, lit: Tensor, blurred: Tensor, theta: Tensor, drift: Tensor, gain: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Where each reference shows what an input pixel shows.
 
-        ``lit`` (B*N, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``moved``
+        ``lit`` (B*N, 3, h, w), ``blurred`` (B*N, 3, H, W), ``theta`` (B*N, 2, 3), ``drift``
         (B*N, 2, 16, 16) -> shifts (B*N, 2, h, w) [output px] and how well they fit
         (B*N, 6, h, w): colour misfit in the input's light and its mean square in a window (root),
         both times ``CONTRAST``, and roughness of the shifts.
         """
         s, (h, w) = self.scale, lit.shape[-2:]
         with full_precision(lit):  # positions need more than 8 bits
-            pairs = (lit, blurred, theta, moved)
+            pairs = (lit, blurred, theta, drift)
             if not self.reach:
                 shift = lit.new_zeros(lit.shape[0], 2, h, w)
             elif self.training:  # a few at a time: their costs stay in the processor's cache
-                parts = zip(*(torch.split(t, TOGETHER) for t in pairs), strict=True)
+                parts = zip(*(torch.split(t, SEARCH_CHUNK) for t in pairs), strict=True)
                 shift = torch.cat([search(a, r, t, d, s, self.reach) for a, r, t, d in parts])
             else:
                 shift = search(*pairs, s, self.reach)  # (B*N, 2, h, w) [output px]
@@ -318,7 +318,7 @@ class FSRST2(ReferenceSR):
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
         thumbnails = thumbnail(low)
-        gain, offset = light(thumbnails, seen)  # as ``pose`` sees them
+        gain, offset = matched_light(thumbnails, seen)  # as ``pose`` sees them
         thumbnails = thumbnails * gain + offset
         theta = self.alignment(seen, thumbnails)
         with full_precision(theta):
@@ -375,14 +375,14 @@ class Head(nn.Module):
         return residual
 
 
-def lay(thumbnails: Tensor, theta: Tensor, moved: Tensor) -> Tensor:
+def lay(thumbnails: Tensor, theta: Tensor, drift: Tensor) -> Tensor:
     """Thumbnails (M, 3, 32, 32) as theta (M, 2, 3) and a drift (M, 2, 16, 16) lay them over the
     input's (eq. 3), seen at the centres of every 2x2 pixels: (M, 3, 16, 16)."""
-    shift = moved[:, :, None, None]
+    shift = drift[:, :, None, None]
     return sample(thumbnails, positions(shift, theta, (POSE_SIDE, POSE_SIDE), COARSE, (1.0,)))
 
 
-def light(picture: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def matched_light(picture: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset (M, 3, 1, 1) that give ``picture`` (M, 3, t, t) the means and deviations of
     ``other``'s colours, where that makes them clearly more alike; else 1 and 0."""
     mean, other_mean = (p.mean(dim=(2, 3), keepdim=True) for p in (picture, other))
@@ -392,11 +392,11 @@ def light(picture: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     offset = other_mean - gain * mean
     before = squares(picture - other).mean(dim=(1, 2, 3), keepdim=True)
     after = squares(picture * gain + offset - other).mean(dim=(1, 2, 3), keepdim=True)
-    better = (after < BETTER * before).to(gain.dtype)
+    better = (after < MISFIT_RATIO * before).to(gain.dtype)
     return better * gain + (1 - better), better * offset
 
 
-def chosen(second: Tensor, ways: Tensor) -> Tensor:
+def second_where(second: Tensor, ways: Tensor) -> Tensor:
     """Of two ways (2 * M, ...) the second where ``second`` (M,) says so, else the first."""
     pair = ways.view(2, -1, *ways.shape[1:])
     take = second.to(ways.dtype).view(-1, *[1] * (ways.dim() - 1))
