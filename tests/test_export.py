@@ -201,19 +201,15 @@ TINY = {**PLAIN, **TEXTURE}
     "name",
     ["bicubic", "resnet-small", "span", "hime-small", "hime", "ttsr", "c2-matching", "mrefsr"],
 )
-def test_compared_systems_are_exported(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_compared_systems_are_exported(name: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
     model = build(name, **TINY[name])
     with torch.no_grad():
         for parameter in model.parameters():  # some start as zeros
             parameter += 0.02 * torch.randn_like(parameter)
-    if name in TEXTURE:  # of two matches that are equally good, a runtime may take the other
-        monkeypatch.setattr(export_module, "TOLERANCE", 0.02)
     parity = export(model, {}, tmp_path / name)["parity"]
     assert set(parity) == {"1x0", "1x1", "1x3", "3x2", "2x2-lit", "2x2-plain"}
-    assert sorted(parity.values())[-2] < 1e-5
+    assert max(parity.values()) < 1e-4
 
 
 def test_logits_far_below_zero_are_exported(tmp_path: Path) -> None:

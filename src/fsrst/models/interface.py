@@ -31,6 +31,9 @@ class ReferenceSR(nn.Module, ABC):
         How many references it can use (it takes any number and ignores the rest); None: all.
     explains
         Whether ``upscale_explained`` can say where the detail of each pixel comes from.
+    chooses
+        Whether an arg-max decides inside: of two equally good matches another runtime, or another
+        rounding, may take the other.
     """
 
     name: str
@@ -39,6 +42,7 @@ class ReferenceSR(nn.Module, ABC):
     lr_size: int | None
     reference_limit: int | None = None
     explains: bool = False
+    chooses: bool = False
 
     @abstractmethod
     def encode(self, refs: Tensor, present: Tensor | None = None) -> State:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 OPSET = 18
 SKIP_NAME = "bicubic"  # names of the nodes that replace a cubic Resize start so
 TOLERANCE = 0.5 / 255  # torch against onnxruntime, before rounding to 8 bits
+CHOSEN_OTHERWISE = 0.02  # part of the values that may be farther off where a network ``chooses``
 ANY_SIZE_EXAMPLE = (24, 20)  # traced size [px] of networks that take any
 
 
@@ -340,6 +341,8 @@ def _store_as_float16(model: "onnx.ModelProto") -> None:
 def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
     """Largest difference between torch and onnxruntime for several batches and counts: of noise, of
     references that show the input in another light (``-lit``), and of black and white (``-plain``).
+
+    Of a network that ``chooses`` the largest but for ``CHOSEN_OTHERWISE``.
     """
     import torch
 
@@ -369,7 +372,8 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
             wanted = model(lr, refs, present).numpy()
         state = backend.encode(refs.numpy(), present.numpy())
         found = backend.upscale(lr.numpy(), *state)
-        difference = float(np.abs(found - wanted).max())
+        kept = 1 - CHOSEN_OTHERWISE if model.chooses else 1.0
+        difference = float(np.quantile(np.abs(found - wanted), kept))
         differences[f"{batch}x{count}{kind}"] = difference
         if not difference <= TOLERANCE:
             raise FsrstError(

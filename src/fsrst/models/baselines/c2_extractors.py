@@ -44,6 +44,7 @@ class Extractors(ReferenceSR):
     """
 
     reference_limit = 1
+    chooses = True
 
     def __init__(self, *, name: str, vgg_width: int) -> None:
         super().__init__()

@@ -87,6 +87,8 @@ class MatchedRestoration(ReferenceSR):
     with the aligned references: (B, c, h, w), (B, N, C, h, w), (B, N) -> (B, c, h, w).
     """
 
+    chooses = True
+
     def __init__(
         self,
         *,

@@ -161,6 +161,7 @@ class TTSR(ReferenceSR):
     """
 
     reference_limit = 1
+    chooses = True
 
     def __init__(
         self,
