@@ -58,7 +58,7 @@ def spread(values_ms: list[float]) -> dict[str, float]:
 
 
 def target(what: str, reached: float, bound: float, *, at_most: bool = False) -> dict[str, Any]:
-    """One line of the issue's table: what was asked, what was reached."""
+    """One target: what was asked, what was reached."""
     met = reached <= bound if at_most else reached >= bound
     return {
         "what": what,

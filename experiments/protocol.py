@@ -28,6 +28,7 @@ from fsrst.evaluate import metrics
 from fsrst.evaluate.predict import CONDITIONS, newest, predict
 from fsrst.evaluate.score import SUMMARY, score
 from fsrst.files import write_json
+from fsrst.image import NoPictureError
 from fsrst.models.weights import load_weights, read_header
 from fsrst.runtime.export import export
 from fsrst.runtime.upscaler import Upscaler, open_upscaler, physical_cores
@@ -240,7 +241,7 @@ def cell(
             "scores": f"{SCORES}/{out.name}",
             "summary": summary,
         }
-    except Diverged as error:
+    except (Diverged, NoPictureError) as error:
         facts["failed"] = str(error)
         print(f"{name}: {error}", flush=True)
     write_json(path, facts)

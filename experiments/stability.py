@@ -202,13 +202,17 @@ def shared_budget(
     if arguments.samples is not None:
         whole = max(1, round(arguments.samples / batch)) * batch
         return {"minutes": None, "samples": whole, "measured_samples_per_s": {}}
-    asked = {"minutes": arguments.minutes, "runs": [list(key) for key in settings]}
+    asked = {
+        "minutes": arguments.minutes,
+        "config": arguments.config.name,
+        "runs": [list(key) for key in settings],
+    }
     path = runs / "budget.json"
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if {key: kept[key] for key in asked} != asked:
+        if {key: kept.get(key, CONFIG.name) for key in asked} != asked:  # earlier: no config
             raise FsrstError(
-                f"{runs} was begun with other models, rates, seeds or minutes;"
+                f"{runs} was begun with other models, rates, seeds, minutes or config;"
                 " name other --results, or give --samples"
             )
         return kept

@@ -30,7 +30,7 @@ from fsrst.data.synthetic import write_synthetic  # noqa: E402
 from fsrst.errors import FsrstError  # noqa: E402
 from fsrst.evaluate.predict import predict  # noqa: E402
 from fsrst.evaluate.score import score  # noqa: E402
-from fsrst.image import Pixels, read_image  # noqa: E402
+from fsrst.image import Pixels, read_image, to_uint8  # noqa: E402
 from fsrst.models import MODELS, build  # noqa: E402
 
 SETTINGS = {"model": "resnet-small", "model_options": {"width": 8, "blocks": 1}, "batch_size": 4}
@@ -273,6 +273,20 @@ def filled(
         return study, protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0)
 
 
+def test_pictures_that_are_no_numbers_are_a_failed_cell(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_picture(*_: Any) -> None:
+        to_uint8(np.array([np.nan]))
+
+    study = protocol.Study(tmp_path, budget.Length(None, 2), identity=False, smoke=True)
+    monkeypatch.setattr(protocol, "train_model", lambda *_: None)
+    monkeypatch.setattr(protocol, "evaluate", no_picture)
+    found = protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0)
+    assert found["failed"].startswith("1 of 1 values are not numbers")
+    assert protocol.read_cells(tmp_path) == [found]
+
+
 def test_the_papers_sets_are_scored_on_their_test_split(tmp_path: Path) -> None:
     data = write_synthetic(tmp_path / "dfd", identities=4, views=4, splits={"train": 2, "test": 2})
     study = protocol.Study(tmp_path, budget.Length(None, 2), identity=False, smoke=True)
@@ -290,7 +304,7 @@ def test_a_cell_says_where_it_came_from(filled: tuple[protocol.Study, dict[str, 
         "reason": "ZeroDivisionError: division by zero",
     }
     assert found["training"]["samples"] > 0
-    assert 0 < found["training"]["busy_seconds"] <= found["training"]["seconds"]
+    assert 0 < found["training"]["busy_seconds"] <= found["training"]["seconds"] * (1 + 1e-9)
     assert set(found["summary"]["conditions"]) == {"bicubic", "none"}
     assert found["summary"]["command"].startswith("fsrst evaluate --model results/runs/resnet-")
     text = json.dumps(found)

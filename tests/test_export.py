@@ -194,6 +194,31 @@ class Shifted(ReferenceSR):
         return up + self.conv(features.sum(1) / (present.sum(1)[:, None, None, None] + 1e-9))
 
 
+def test_networks_that_choose_may_differ_at_a_few_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one value of fifty, and no network else."""
+    upscale = OnnxBackend.upscale
+
+    def off(part: float) -> None:
+        def elsewhere(self: OnnxBackend, *inputs: np.ndarray) -> np.ndarray:
+            sr = upscale(self, *inputs)
+            sr[..., : round(part * sr.shape[-1])] += 1
+            return sr
+
+        monkeypatch.setattr(OnnxBackend, "upscale", elsewhere)
+
+    model = build("resnet-small", width=4, blocks=1)
+    off(0.015)
+    with pytest.raises(FsrstError, match="differ by 1 for batch 1 and 0"):
+        export(model, {}, tmp_path / "net")
+    model.chooses = True
+    assert max(export(model, {}, tmp_path / "net")["parity"].values()) < 1e-5
+    off(0.03)
+    with pytest.raises(FsrstError, match="differ by 1 for batch 1 and 0"):
+        export(model, {}, tmp_path / "net")
+
+
 TINY = {**PLAIN, **TEXTURE}
 
 

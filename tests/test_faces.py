@@ -89,14 +89,34 @@ def test_aligned_face_refuses(points: tuple[tuple[float, float], ...]) -> None:
 def test_a_head_put_back_has_no_edge() -> None:
     """A white head in a grey photograph: grey outside, white in its middle, rising between."""
     photograph = np.full((60, 90, 3), 100, np.uint8)
-    whole = put_back(np.full((160, 160, 3), 255, np.uint8), photograph, (10, 20, 40))
+    whole = put_back(np.full((160, 160, 3), 255, np.uint8), photograph, (10, 15, 40))
     assert whole.shape == (240, 360, 3) and whole.dtype == np.uint8
     inside = np.zeros((240, 360), bool)
-    inside[80:240, 40:200] = True
+    inside[60:220, 40:200] = True
     assert np.all(whole[~inside] == 100)
-    assert np.all(whole[96:224, 56:184] == 255)
-    row = whole[160, :, 0].astype(int)
-    assert np.all(np.diff(row[:120]) >= 0) and np.max(np.abs(np.diff(row))) <= 11
+    assert np.all(whole[76:204, 56:184] == 255)
+    for line in (whole[140, :, 0].astype(int), whole[:, 120, 0].astype(int)):
+        assert np.all(np.diff(line[:120]) >= 0) and np.max(np.abs(np.diff(line))) <= 11
+
+
+def test_a_head_at_the_photographs_border_does_not_fade_there() -> None:
+    photograph = np.full((60, 90, 3), 100, np.uint8)
+    corner = put_back(np.full((160, 160, 3), 255, np.uint8), photograph, (0, 20, 40))
+    assert np.all(corner[96:, :144] == 255) and np.all(corner[:80] == 100)
+    assert corner[200, 159, 0] < 115 and corner[80, 50, 0] < 115
+    square = np.full((60, 60, 3), 100, np.uint8)
+    assert np.all(put_back(np.full((240, 240, 3), 255, np.uint8), square, (0, 0, 60)) == 255)
+
+
+def test_no_photograph_becomes_smaller() -> None:
+    """Of a large head that was reduced first, and at any size of the square."""
+    photograph = np.zeros((150, 200, 3), np.uint8)
+    whole = put_back(np.full((32, 32, 3), 200, np.uint8), photograph, (0, 0, 60))
+    assert whole.shape == photograph.shape and np.all(whole[:54, :54] == 200)
+    for side in (98, 171, 301):  # 98 * (512 / 98) is 511.99..
+        square = np.zeros((side, side, 3), np.uint8)
+        head = np.full((512, 512, 3), 9, np.uint8)
+        assert np.array_equal(put_back(head, square, (0, 0, side)), head)
 
 
 def test_a_head_that_was_not_changed_leaves_the_photograph_as_bicubic_has_it() -> None:

@@ -38,6 +38,10 @@ UNREADABLE = {
 PROFILED = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # mode -> its profiles' space
 
 
+class NoPictureError(FsrstError):
+    """What a network computed is no picture."""
+
+
 def read_image(path: str | Path) -> Pixels:
     """Read any common picture as uint8 (H, W, 3) sRGB.
 
@@ -176,13 +180,13 @@ def to_uint8(values: NDArray[np.floating]) -> Pixels:
 
     Raises
     ------
-    FsrstError
+    NoPictureError
         If a value is NaN: no picture shows that, so it would be taken for black.
     """
     if np.isnan(values).any():
-        raise FsrstError(
+        raise NoPictureError(
             f"{int(np.isnan(values).sum())} of {values.size} values are not numbers (NaN): the"
-            " network or its exported file computes no picture here; try --backend torch"
+            " network or its exported file computes no picture here"
         )
     pixels: Pixels = np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
     return pixels

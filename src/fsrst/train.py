@@ -111,11 +111,16 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("loss")
 
+    kept: dict[str, Any] = {
+        "options": options,
+        "pictures": pictures,
+        "model": model,
+        "averaged": averaged,
+        "optimizer": optimizer,
+    }
     done, rows = 0, [",".join(COLUMNS)]
     if checkpoint_path.exists():
-        done, rows = _load_checkpoint(
-            checkpoint_path, options, pictures, model, averaged, optimizer
-        )
+        done, rows = _load_checkpoint(checkpoint_path, **kept)
     elif fabric.is_global_zero:
         write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
 
@@ -150,16 +155,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
                 psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
                 log.write(done, options.samples, options.learning_rate * factor, norm, psnr, rate)
                 if saved and fabric.is_global_zero:
-                    _save_checkpoint(
-                        checkpoint_path,
-                        options,
-                        pictures,
-                        done,
-                        log.rows,
-                        model,
-                        averaged,
-                        optimizer,
-                    )
+                    _save_checkpoint(checkpoint_path, done, log.rows, **kept)
                 log.start(done)
     if fabric.is_global_zero:
         training = {"options": options.model_dump(mode="json"), "samples": done}
@@ -255,10 +251,11 @@ def _training_set(options: TrainOptions, manifests: Sequence[Manifest], scale: i
 
 def _save_checkpoint(
     path: Path,
-    options: TrainOptions,
-    pictures: list[str],
     done: int,
     rows: list[str],
+    *,
+    options: TrainOptions,
+    pictures: list[str],
     model: ReferenceSR,
     averaged: ReferenceSR | None,
     optimizer: Any,
@@ -280,6 +277,7 @@ def _save_checkpoint(
 
 def _load_checkpoint(
     path: Path,
+    *,
     options: TrainOptions,
     pictures: list[str],
     model: ReferenceSR,

@@ -91,8 +91,8 @@ def upscale(
         bool,
         typer.Option(
             "--whole",
-            help="With --find-face: write the whole photograph, enlarged alike, with the head put"
-            " back into it.",
+            help="With --find-face: write the whole photograph, enlarged by bicubic as much as the"
+            " head is, with the head put back into it.",
         ),
     ] = False,
     strip: Annotated[

@@ -77,7 +77,7 @@ class TrainingSet:
     targets_per_set
         Number of consecutive targets of one person that share one set of references (it is encoded
         once): the sample's own, and others drawn from the pictures that are not among the
-        references.
+        references, or where none is left, the own again.
     holdout_identities
         Number of identities per set, drawn by ``seed``, that are kept out and given by ``holdout``.
     """

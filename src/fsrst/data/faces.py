@@ -154,7 +154,9 @@ def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
 def put_back(head: Pixels, photograph: Pixels, place: tuple[int, int, int]) -> Pixels:
     """The whole photograph, as much enlarged as the head is, with the head in it.
 
-    Around the head it is bicubic; over ``FADED`` of its side the head fades into that.
+    Around the head it is bicubic. Where photograph lies beyond a side of the head's square, the
+    head fades into it over ``FADED`` of the side. Nothing is made smaller: a head that has fewer
+    pixels than its square is enlarged by bicubic.
 
     Parameters
     ----------
@@ -167,20 +169,29 @@ def put_back(head: Pixels, photograph: Pixels, place: tuple[int, int, int]) -> P
 
     Returns
     -------
-    uint8 (H f, W f, 3), f = s / side, or less where that would be over 100 megapixels.
+    uint8 (H f, W f, 3), f = max(1, s / side), or less where that would be over 100 megapixels.
     """
     height, width = photograph.shape[:2]
     left, top, side = place
-    factor = min(len(head) / side, (MAX_PIXELS / (width * height)) ** 0.5)
-    whole = resize_bicubic(photograph, int(width * factor), int(height * factor)).copy()
+    factor = min(max(1.0, len(head) / side), (MAX_PIXELS / (width * height)) ** 0.5)
+    wide, high = int(width * factor + 1e-6), int(height * factor + 1e-6)
+    whole = resize_bicubic(photograph, wide, high).copy()
     x, y = round(left * factor), round(top * factor)
-    size = min(round(side * factor), whole.shape[1] - x, whole.shape[0] - y)
-    ramp = np.minimum((np.arange(size, dtype=np.float32) + 0.5) / (FADED * size), 1)
-    weight = np.minimum(ramp, ramp[::-1])
-    weight = (weight[:, None] * weight)[..., None]
+    size = min(round(side * factor), wide - x, high - y)
+    across = _fading(size, before=left > 0, after=left + side < width)
+    down = _fading(size, before=top > 0, after=top + side < height)
+    weight = (down[:, None] * across)[..., None]
     region = whole[y : y + size, x : x + size]
     region[:] = np.rint(region + weight * (resize_bicubic(head, size, size) - np.float32(region)))
     return whole
+
+
+def _fading(size: int, before: bool, after: bool) -> NDArray[np.float32]:
+    """Weights (size,) of a line of the head: 1, rising from 0 on the sides that are to fade."""
+    ramp = np.minimum((np.arange(size, dtype=np.float32) + 0.5) / (FADED * size), 1)
+    ones = np.ones_like(ramp)
+    weights: NDArray[np.float32] = (ramp if before else ones) * (ramp[::-1] if after else ones)
+    return weights
 
 
 def aligned_face(pixels: Pixels, landmarks: Sequence[Point], size: int) -> Pixels:

@@ -32,7 +32,11 @@ def warp(features: Tensor, theta: Tensor) -> Tensor:
     with full_precision(features):  # positions in bfloat16 are off by up to a tenth of a pixel
         grid = affine_grid(theta, features.shape[-2], features.shape[-1])
         sampled = F.grid_sample(
-            features, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+            features.to(theta.dtype),
+            grid,
+            mode="bilinear",
+            padding_mode="reflection",
+            align_corners=False,
         )
         return nan_if_lost(sampled, theta)
 
@@ -78,4 +82,4 @@ class SpatialTransformer(nn.Module):
         b, n, c, h, w = features_refs.shape
         each_ref = features_refs.reshape(b * n, c, h, w)
         theta = self.localisation(each(features_lr, n), each_ref)  # eq. 4
-        return warp(each_ref.float(), theta).view(b, n, c, h, w)  # eq. 5
+        return warp(each_ref, theta).view(b, n, c, h, w)  # eq. 5

@@ -18,10 +18,10 @@ def full_precision(x: Tensor) -> AbstractContextManager[object]:
 
 
 def nan_if_lost(sampled: Tensor, place: Tensor) -> Tensor:
-    """``sampled``, and in training NaN if any of ``place`` is.
+    """``sampled``; where ``place`` has a gradient, all NaN if any of it is.
 
-    Samplers that reflect or repeat the border give a finite picture at a NaN place, and crash in
-    their backward pass: so that the loss says it before.
+    Samplers that reflect or repeat the border give a finite picture at a NaN place, and their
+    backward pass crashes: so the loss shows it before.
     """
     return sampled + 0 * place.sum() if place.requires_grad else sampled
 

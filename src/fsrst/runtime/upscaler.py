@@ -120,7 +120,7 @@ class Upscaler:
         Raises
         ------
         FsrstError
-            If it is no uint8 RGB picture or not of the model's size.
+            If it is no uint8 RGB picture or not of the model's size, or if what comes out is NaN.
         """
         return self.upscale_batch([lr])[0]
 
