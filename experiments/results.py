@@ -79,6 +79,8 @@ def main(argv: Sequence[str]) -> None:
         " absolute numbers, which were measured on other data after far longer training.",
         "## Scores",
         findings(),
+        "`call256-val` is the val split of `call` prepared with `--size 256`: the same heads,"
+        " inputs of 64x64. No training saw inputs of more than 32x32.",
         report(arguments.results).strip(),
         "### Long and short clips",
         rule_table(arguments.results),
