@@ -68,7 +68,7 @@ RIGHT, NONE, WRONG = CONDITIONS = ("right", "none", "wrong")
 MOVED = {"degrees": 20.0, "translate": 0.1, "zoom": 0.2}
 MOVED_SEED = 17
 
-PAPERS = "fsrst-small"
+PAPER_NETWORK = "fsrst-small"
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model_options
     FULL: ("as it is", {}),
     "no-search": ("without the search (`reach: 0`)", {"reach": 0}),
@@ -82,7 +82,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> what it is, model
     "grey": ("grey references (`grey: true`)", {"grey": True}),
     "no-drift": ("without the drift (`drift: false`)", {"drift": False}),
     "no-flow": ("without the flow (`flow: false`)", {"flow": False}),
-    PAPERS: ("the paper's network instead, FSRST-small, at its own learning rates", {}),
+    PAPER_NETWORK: ("the paper's network instead, FSRST-small, at its own learning rates", {}),
 }
 
 
@@ -137,10 +137,10 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     for name in arguments.variants:
         what, model_options = VARIANTS[name]
         changed = settings | {"model_options": model_options}
-        if name == PAPERS:
-            recipe = RECIPES[PAPERS]
+        if name == PAPER_NETWORK:
+            recipe = RECIPES[PAPER_NETWORK]
             changed |= {
-                "model": PAPERS,
+                "model": PAPER_NETWORK,
                 "learning_rate": recipe.learning_rate,
                 "alignment_learning_rate": recipe.learning_rate * recipe.alignment,
             }

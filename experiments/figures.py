@@ -23,7 +23,7 @@ from PIL import Image
 from protocol import finished, read_cells, smoke_place
 
 from fsrst.data.degradation import degrade
-from fsrst.data.manifest import Manifest, Sample, by_identity, load_manifest
+from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread, load_manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import (
@@ -122,7 +122,8 @@ def figure(folders: dict[str, Path], manifest: Manifest | None = None, *, people
         for row in read_scores(folder)
     }
     rows = []
-    for number, sample in enumerate(spread_over_people(samples, people)):
+    firsts = [group[0] for group in by_identity(samples).values()]
+    for number, sample in enumerate(evenly_spread(firsts, people)):
         panels = around(manifest, samples, sample, int(first["scale"]))
         any_title = next(iter(folders))
         caption = decibels(psnrs[any_title, sample.id, BICUBIC])
@@ -154,13 +155,6 @@ def around(
         ),
         Panel("truth", truth),
     ]
-
-
-def spread_over_people(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """The first sample of each of ``count`` people, evenly spread over the sorted people."""
-    firsts = [group[0] for group in by_identity(samples).values()]
-    count = min(count, len(firsts))
-    return [firsts[number * len(firsts) // count] for number in range(count)]
 
 
 def decibels(psnr: float) -> str:

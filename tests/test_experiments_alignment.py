@@ -388,7 +388,9 @@ def test_models_that_weigh_nothing_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_variant_is_another_network() -> None:
-    parts = {name: o for name, (_, o) in ablations.VARIANTS.items() if name != ablations.PAPERS}
+    parts = {
+        name: o for name, (_, o) in ablations.VARIANTS.items() if name != ablations.PAPER_NETWORK
+    }
     with torch.device("meta"):
         nets = {name: build("fsrst2-small", **o) for name, o in parts.items()}
     kinds = {json.dumps(net.options, sort_keys=True) for net in nets.values()}

@@ -20,7 +20,12 @@ class NoFaceError(FsrstError):
 
 
 class Reader:
-    """Reads inputs as the options ask: head cut out, reduced, of the model's size."""
+    """Reads inputs as the options ask: head cut out, reduced, of the model's size.
+
+    ``photograph`` is the whole picture that the last head was cut out of.
+    """
+
+    photograph: Pixels
 
     def __init__(
         self, upscaler: Upscaler, find_face: bool, resize: bool, max_side: int | None
@@ -49,7 +54,8 @@ class Reader:
         from fsrst.image import crop_to, read_image
 
         if self.find_face:
-            pixels, place = _head(path)
+            self.photograph, place = _head(path)
+            pixels = _cut(self.photograph, place)
             head = dict(zip(("left", "top", "side"), place, strict=True))
         else:
             pixels, head = read_image(path), None
@@ -119,7 +125,7 @@ def read_references(paths: list[Path], find_face: bool) -> list[Pixels]:
     heads = []
     for path in paths:
         try:
-            heads.append(_head(path)[0])
+            heads.append(_cut(*_head(path)))
         except NoFaceError as error:
             note(f"{error}; left out")
     if paths and not heads:
@@ -128,7 +134,7 @@ def read_references(paths: list[Path], find_face: bool) -> list[Pixels]:
 
 
 def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
-    """The head of the largest face in a photograph, and its (left, top, side) there [px].
+    """A photograph, and (left, top, side) [px] of the head of the largest face in it.
 
     Raises
     ------
@@ -137,8 +143,6 @@ def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
     FsrstError
         If it is no picture, or what finds faces is not installed.
     """
-    import numpy as np
-
     from fsrst.data.faces import find_head
     from fsrst.image import read_image
 
@@ -149,4 +153,11 @@ def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
     left, top, side = head
     among = f", the largest of {faces} faces" if faces > 1 else ""
     note(f"{path}: head of {side}x{side} px at {left},{top}{among} (--find-face)")
-    return np.ascontiguousarray(pixels[top : top + side, left : left + side]), head
+    return pixels, head
+
+
+def _cut(photograph: Pixels, place: tuple[int, int, int]) -> Pixels:
+    import numpy as np
+
+    left, top, side = place
+    return np.ascontiguousarray(photograph[top : top + side, left : left + side])

@@ -204,7 +204,7 @@ def _one(
 
     lr, facts = reader.read(path)
     sr, shares, ms = _enlarged(upscaler, lr, shared)
-    picture = _in_photograph(sr, path, facts["head"]) if whole else sr
+    picture = _in_photograph(sr, reader.photograph, facts["head"]) if whole else sr
     write_image(out, picture, notes(upscaler))
     result = {
         "input": str(path),
@@ -255,11 +255,10 @@ def _enlarged(
     return sr, upscaler.explain(lr)[1] if shared else None, ms
 
 
-def _in_photograph(head: Pixels, path: Path, place: dict[str, int]) -> Pixels:
+def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int]) -> Pixels:
     from fsrst.data.faces import put_back
-    from fsrst.image import read_image
 
-    return put_back(head, read_image(path), (place["left"], place["top"], place["side"]))
+    return put_back(head, photograph, (place["left"], place["top"], place["side"]))
 
 
 def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
