@@ -193,8 +193,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "",
         "## Limits",
         "",
-        f"- {'Inputs' if beyond else '32x32 inputs'} made by a bicubic reduction; other blurs,"
-        " noise and compression were not trained.",
+        DAMAGED if beyond else UNDAMAGED,
         "- Fine detail is an estimate. Do not identify people by it.",
         "- The training pictures are mostly of adults in front of cameras: public figures, actors."
         " Expect worse results for children, strong side views and covered faces.",
@@ -301,20 +300,39 @@ CONTINUED = (
     " (docs/log.md). That the light of references is matched is such a rule too, chosen on training"
     " people. The third part shows photographs twice as often, because of the identity"
     " distance on the photographs' val split; its recipe and length were written down before it"
-    " was trained, and nothing else was tried on that split"
+    " was trained, and nothing else was tried on that split. The fourth part shows damaged inputs;"
+    " its recipe was fixed before it was trained, and it was taken because on both val splits it"
+    " gives much more for such inputs than it loses without damage (docs/results.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),  # fsrst2
+    "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),  # fsrst2
+    "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),  # fsrst2-small
+    "5087d74bd121d6c4": (60_000, 15, "38de146e9bbf05a3"),  # fsrst2-small
+    "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),
     "2a95b434daddee33": (60_000, 13, None),
 }
 # FSRST2 is trained in parts: ending of a run's folder -> ending of the config that makes it
-PARTS = {"-first": "", "": "-finish", "-photographs": "-photographs"}
+PARTS = {
+    "-first": "",
+    "": "-finish",
+    "-photographs": "-photographs",
+    "-damaged": "-damaged",
+}
+UNDAMAGED = (
+    "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
+    " trained."
+)
+DAMAGED = (
+    "- Inputs made by a bicubic reduction are restored best. In the last part of the training a"
+    " quarter of them were reduced by other filters, noisy or JPEGs: such inputs are restored less"
+    " well (docs/results.md), strong noise and blocks hardly. Blur of a lens or of motion was not"
+    " trained."
+)
 LIMITS_BEYOND = (
     "- References help where they show the pose of the input, as in a call. Of"
     " photographs of other days the network uses little (see the columns)."

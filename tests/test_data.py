@@ -12,7 +12,7 @@ from PIL import Image
 
 from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
 from fsrst.data.dataset import Store, TrainingSet, prefetched
-from fsrst.data.degradation import degrade
+from fsrst.data.degradation import FILTERS, degrade, degrade_poorly, noisy
 from fsrst.data.manifest import (
     Manifest,
     Sample,
@@ -286,6 +286,45 @@ def test_damage_makes_small_pictures_and_poor_jpegs() -> None:
     assert 4 < sum(blocks(m) > 1.2 for m in made) < 16
     spared = [damage(face, np.random.default_rng(seed), 0.5) is face for seed in range(100)]
     assert 35 < sum(spared) < 65
+
+
+def test_inputs_of_life_are_reduced_otherwise_noisy_or_jpegs() -> None:
+    face = draw_face(0, 0, 128)
+    clean = degrade(face, 4)
+    reduced = [Image.fromarray(face).resize((32, 32), f) for f in FILTERS]
+    made = [degrade_poorly(face, 4, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(m.shape == clean.shape and m.dtype == np.uint8 for m in made)
+    spared = [sum(np.array_equal(m, np.asarray(r)) for m in made) for r in reduced]
+    assert all(5 < count < 35 for count in spared)  # a quarter is neither noisy nor a JPEG
+    off = np.array([np.abs(m.astype(float) - clean).mean() for m in made])
+    assert 2 < np.median(off) < 6 and off.max() < 16
+    flat = np.full((64, 64, 3), 100, np.uint8)
+    assert noisy(flat, np.random.default_rng(1), 5.0).std() == pytest.approx(5, rel=0.05)
+    black = noisy(flat * 0, np.random.default_rng(1), 5.0)
+    assert black.min() == 0 and black.max() < 40  # clipped, not wrapped
+
+
+def test_damaged_inputs_are_of_a_part_of_the_samples_and_never_of_the_held_out(
+    tmp_path: Path,
+) -> None:
+    manifest = make(tmp_path)
+    plain, changed = (training_set(manifest, lr_damage=v).batch(0, 64) for v in (0.0, 0.5))
+    for key in ("hr", "refs", "present"):
+        assert torch.equal(plain[key], changed[key])
+    differ = (plain["lr"] != changed["lr"]).flatten(1).any(dim=1)
+    assert 16 < differ.sum() < 40  # some filters change little of these pictures
+    held_out = TrainingSet(
+        [manifest],
+        "train",
+        scale=4,
+        n_references=1,
+        augmentation=Augmentation(lr_damage=1.0),
+        seed=13,
+        holdout_identities=1,
+    )
+    for batch in held_out.holdout_batches(2, 4):
+        for lr, hr in zip(batch["lr"], batch["hr"], strict=True):
+            assert np.array_equal(from_planes(lr.numpy()), degrade(from_planes(hr.numpy()), 4))
 
 
 @pytest.mark.parametrize("change", ["refs_light", "refs_damage"])

@@ -15,7 +15,7 @@ from PIL import Image
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels
 
-PROBABILITIES = ("refs_damage", "reference_dropout", "wrong_person")
+PROBABILITIES = ("lr_damage", "refs_damage", "reference_dropout", "wrong_person")
 FACTORS = ("zoom", "refs_zoom", "refs_light", "refs_colour")  # 1 +- the value, which stays above 0
 
 
@@ -40,6 +40,7 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
+    lr_damage: float = 0.0  # probability of an input that is reduced otherwise, noisy or a JPEG
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     # probability that all references show somebody else, where somebody else has pictures of the
     # target's size; else the sample keeps its own
@@ -135,6 +136,11 @@ def damage(picture: Pixels, rng: Generator, probability: float) -> Pixels:
         small = (max(1, round(width / factor)), max(1, round(height / factor)))
         image = image.resize(small, Image.Resampling.BICUBIC)
         return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    return as_jpeg(picture, int(rng.integers(10, 61)))
+
+
+def as_jpeg(picture: Pixels, quality: int) -> Pixels:
+    """What a JPEG of that quality keeps of a picture."""
     stored = io.BytesIO()
-    image.save(stored, "JPEG", quality=int(rng.integers(10, 61)))
+    Image.fromarray(np.ascontiguousarray(picture)).save(stored, "JPEG", quality=quality)
     return np.asarray(Image.open(stored))

@@ -17,7 +17,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
-from fsrst.data.degradation import degrade
+from fsrst.data.degradation import degrade, degrade_poorly
 from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread
 from fsrst.errors import FsrstError
 from fsrst.files import fingerprint, written_whole
@@ -198,7 +198,9 @@ class TrainingSet:
         if options.quarter_turns:
             turns = int(rng.integers(4))
             hrs, refs = [np.rot90(hr, turns) for hr in hrs], [np.rot90(r, turns) for r in refs]
-        return self._tensors(hrs, refs)
+        poor = options.lr_damage > 0 and rng.random() < options.lr_damage
+        lrs = [degrade_poorly(hr, self.scale, rng) for hr in hrs] if poor else None
+        return self._tensors(hrs, refs, lrs)
 
     def _cut(self, store: Store, rng: Generator | None = None) -> tuple[slice, slice]:
         """Where pictures of ``store`` are cropped: anywhere, or without ``rng`` in the middle."""
@@ -208,17 +210,21 @@ class TrainingSet:
         top, left = (spare // 2, spare // 2) if rng is None else rng.integers(spare + 1, size=2)
         return slice(top, top + self.size), slice(left, left + self.size)
 
-    def _tensors(self, hrs: Sequence[Pixels], refs: Sequence[Pixels]) -> Batch:
-        whole = [np.ascontiguousarray(hr) for hr in hrs]
+    def _tensors(
+        self, hrs: Sequence[Pixels], refs: Sequence[Pixels], lrs: Sequence[Pixels] | None = None
+    ) -> Batch:
+        """Without ``lrs`` the inputs are the reduced ``hrs``."""
+        if lrs is None:
+            lrs = [degrade(hr, self.scale) for hr in hrs]
         all_refs = np.zeros((1, self.n_references, 3, self.size, self.size), np.float32)
         present = np.zeros((1, self.n_references), np.float32)
         for i, ref in enumerate(refs):
             all_refs[0, i], present[0, i] = to_planes(ref), 1
         return {
-            "lr": torch.from_numpy(np.stack([to_planes(degrade(hr, self.scale)) for hr in whole])),
+            "lr": torch.from_numpy(np.stack([to_planes(lr) for lr in lrs])),
             "refs": torch.from_numpy(all_refs),
             "present": torch.from_numpy(present),
-            "hr": torch.from_numpy(np.stack([to_planes(hr) for hr in whole])),
+            "hr": torch.from_numpy(np.stack([to_planes(hr) for hr in hrs])),
         }
 
 

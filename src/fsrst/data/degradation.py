@@ -1,7 +1,16 @@
-"""High resolution -> low resolution, as the paper made its inputs (Section 4)."""
+"""High resolution -> low resolution: as the paper made its inputs (Section 4), and as life does."""
 
+import numpy as np
+from numpy.random import Generator
+from PIL import Image
+
+from fsrst.data.augmentation import as_jpeg
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, resize_bicubic
+
+FILTERS = (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR, Image.Resampling.BOX)
+NOISE = 8.0  # largest standard deviation [grey levels]
+QUALITY = (30, 95)  # of a JPEG
 
 
 def degrade(hr: Pixels, scale: int) -> Pixels:
@@ -19,3 +28,24 @@ def degrade(hr: Pixels, scale: int) -> Pixels:
             f" multiples of {scale}: prepare with such a --size"
         )
     return resize_bicubic(hr, width // scale, height // scale)
+
+
+def degrade_poorly(hr: Pixels, scale: int, rng: Generator) -> Pixels:
+    """``degrade`` as cameras and calls do it, for training: reduced by one of three filters; then,
+    each in half of the cases, noise and JPEG of a strength drawn at random."""
+    height, width = hr.shape[:2]
+    small = Image.fromarray(hr).resize(
+        (width // scale, height // scale), FILTERS[rng.integers(len(FILTERS))]
+    )
+    lr: Pixels = np.asarray(small)
+    if rng.random() < 0.5:
+        lr = noisy(lr, rng, rng.uniform(0, NOISE))
+    if rng.random() < 0.5:
+        lr = as_jpeg(lr, int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
+    return lr
+
+
+def noisy(picture: Pixels, rng: Generator, deviation: float) -> Pixels:
+    """Gaussian noise of a standard deviation [grey levels], the same in all channels."""
+    noise = rng.normal(0, deviation, picture.shape)
+    return np.rint(picture + noise).clip(0, 255).astype(np.uint8)
