@@ -65,8 +65,8 @@ def search(
     size, blocks = (scale * h, scale * w), (h + across - 1, w + across - 1)
     begin = drift_of_blocks(drift, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
     shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
-    place = positions(shift, theta, size, scale, starts)
-    phases = by_phase(sample(blurred, block_index(place, blurred, scale)), scale)
+    there = to_blocks(theta, (blurred.shape[-2], blurred.shape[-1]), scale)
+    phases = by_phase(sample(blurred, positions(shift, there, size, scale, starts)), scale)
     cost = costs(lr, phases)  # (M, side * side, h, w)
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
     kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
@@ -109,11 +109,13 @@ def costs(lr: Tensor, phases: Tensor) -> Tensor:
     each of their (k + 1)**2 window places: (M, (k + 1)**2 * P, h, w)."""
     h, w = lr.shape[-2:]
     across = phases.shape[-1] - w + 1
-    found = [
-        squares(phases[:, :, :, y : y + h, x : x + w] - lr[:, :, None]).sum(dim=1)
-        for y in range(across)
-        for x in range(across)
-    ]
+    colours = phases.transpose(0, 1)  # three tensors added: OpenVINO sums over a dimension slowly
+    found = []
+    for y in range(across):
+        for x in range(across):
+            shown = colours[..., y : y + h, x : x + w]
+            red, green, blue = (squares(shown[c] - lr[:, c : c + 1]) for c in range(3))
+            found.append(red + green + blue)
     return torch.cat(found, dim=1)
 
 
@@ -182,10 +184,12 @@ def by_phase(sampled: Tensor, scale: int) -> Tensor:
     return sampled.view(m, c, lines // scale**2, scale**2, w).transpose(2, 3).contiguous()
 
 
-def block_index(place: Tensor, blurred: Tensor, scale: int) -> Tensor:
-    """Centres of blocks -> where ``block_values`` keeps their values: at their first pixels."""
-    height, width = blurred.shape[-2:]
-    return place - place.new_tensor([(scale - 1) / width, (scale - 1) / height])
+def to_blocks(theta: Tensor, size: tuple[int, int], scale: int) -> Tensor:
+    """Theta (M, 2, 3) that sends the centre of a block to its first pixel: there ``block_values``
+    keeps the value of that block of a picture of ``size`` (height, width)."""
+    height, width = size
+    back = [[0, 0, (scale - 1) / width], [0, 0, (scale - 1) / height]]
+    return theta - theta.new_tensor(back)
 
 
 def sample(picture: Tensor, place: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from fsrst.models.alignment import IDENTITY, affine_grid
 from fsrst.models.blocks import ResidualBlock, each, full_precision
 from fsrst.models.correspondence import (
     COARSE,
-    block_index,
     block_values,
     by_phase,
     estimated_drift,
@@ -34,6 +33,7 @@ from fsrst.models.correspondence import (
     sample,
     search,
     squares,
+    to_blocks,
     window,
 )
 from fsrst.models.interface import ReferenceSR, State, bicubic_skip, presence
@@ -272,8 +272,9 @@ class FSRST2(ReferenceSR):
                 shift = torch.cat([search(a, r, t, d, s, self.reach) for a, r, t, d in parts])
             else:
                 shift = search(*pairs, s, self.reach)  # (B*N, 2, h, w) [output px]
-            place = positions(shift[:, :, None, None], theta, (s * h, s * w), s, (s / 2,))
-            misfit = (lit - sample(blurred, block_index(place, blurred, s))) * (gain * CONTRAST)
+            there = to_blocks(theta, (blurred.shape[-2], blurred.shape[-1]), s)
+            place = positions(shift[:, :, None, None], there, (s * h, s * w), s, (s / 2,))
+            misfit = (lit - sample(blurred, place)) * (gain * CONTRAST)
             cost = window(squares(misfit).sum(dim=1, keepdim=True)).sqrt()
             rough = (shift - window(shift)).abs() / s
         return shift, torch.cat((misfit, cost, rough), dim=1)
