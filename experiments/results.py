@@ -131,6 +131,8 @@ def experiment(name: str, heading: str | None) -> list[str]:
     if hasattr(script, "figure"):
         save(IMAGES / f"{name}.png", script.figure(result))
         parts.append(f"![Curves of {name}.py](images/{name}.png)")
+    for path in sorted(MEASURED.glob(f"{name}-*.json")):  # networks that were run later
+        parts.append(script.markdown(json.loads(path.read_text(encoding="utf-8"))).strip())
     return parts
 
 
