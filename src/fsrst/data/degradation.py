@@ -46,6 +46,6 @@ def degrade_poorly(hr: Pixels, scale: int, rng: Generator) -> Pixels:
 
 
 def noisy(picture: Pixels, rng: Generator, deviation: float) -> Pixels:
-    """Gaussian noise of a standard deviation [grey levels], the same in all channels."""
+    """Gaussian noise of a standard deviation [grey levels], drawn for each channel alone."""
     noise = rng.normal(0, deviation, picture.shape)
     return np.rint(picture + noise).clip(0, 255).astype(np.uint8)
