@@ -22,7 +22,7 @@ from fsrst.runtime.upscaler import WEIGHTS, open_upscaler, physical_cores
 MODELS = ("fsrst2", "fsrst2-small")
 SIDES = (32, 64, 128)
 COUNTS = (1, 3, 5)
-PRECISIONS = ("bf16", "f32")
+PRECISIONS = ("bf16", "int8", "f32")
 FRAMES_PER_S = {("fsrst2", 32): 60, ("fsrst2-small", 32): 200, ("fsrst2", 128): 10}
 FRAMES_PER_S[("fsrst2-small", 128)] = 25
 MEMORY_SIDES = (128, 256)
@@ -104,9 +104,9 @@ def targets(result: dict[str, Any]) -> list[dict[str, Any]]:
     lines = []
     for (model, side), bound in FRAMES_PER_S.items():
         times = result["frames"].get(f"{side}x3")
-        if times:
-            rate = 1000 / times[f"{model} bf16"]["median_ms"]
-            what = f"{model}, {side} -> {4 * side}, bf16, 3 references [frames/s]"
+        for precision in PRECISIONS[:2] if times else ():
+            rate = 1000 / times[f"{model} {precision}"]["median_ms"]
+            what = f"{model}, {side} -> {4 * side}, {precision}, 3 references [frames/s]"
             lines.append(target(what, rate, bound))
     for name, peak in result["peak_memory_gb"].items():
         lines.append(target(f"peak memory, {name} px [GB]", peak, 2, at_most=True))

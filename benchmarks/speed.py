@@ -43,7 +43,7 @@ SIDES = [
     ("openvino", "bf16"),
     ("openvino", "int8"),
 ]
-ANY_SIZE = ("fsrst2", "fsrst2-small")  # no int8; their times are in sizes.py
+ANY_SIZE = ("fsrst2", "fsrst2-small")  # their times are in sizes.py
 SPEEDUPS = {"onnxruntime f32": 2, "openvino bf16": 5, "openvino int8": 7}
 REFERENCES = 3
 COLD_START = """
@@ -223,8 +223,7 @@ def main() -> int:
             if model == "fsrst-small":
                 result["cold_start"] = cold_start(stem, folder, repeats)
 
-        sides = [side for side in SIDES if side[1] != "int8"]
-        result["agreement"] = {m: agreement(WEIGHTS / m, count, sides) for m in ANY_SIZE}
+        result["agreement"] = {m: agreement(WEIGHTS / m, count, SIDES) for m in ANY_SIZE}
 
     return finish(result | {"targets": targets(result)}, options.output)
 

@@ -1,10 +1,10 @@
 """A trained run becomes a shipped model: weights, graphs, scores, model card.
 
     python experiments/release.py runs/fsrst-photo fsrst-photo --data data/photo
-    python experiments/release.py runs/fsrst2 fsrst2 --data data/call --data data/photo --no-int8
+    python experiments/release.py runs/fsrst2 fsrst2 --data data/call --data data/photo
 
 1. rounds the run's weights to float16 -> src/fsrst/weights/<name>.safetensors
-2. exports the two graphs and the int8 one (calibrated on the first set's train split) beside it
+2. exports the two graphs and the int8 one (calibrated on the train splits) beside it
 3. scores every precision on the val splits -> <results>/<name>[-<data>][-bf16|-int8]/
 4. writes the scores into the headers, and docs/models/<name>.md
 """
@@ -52,15 +52,12 @@ def main(argv: Sequence[str]) -> None:
         help="prepared data set with a val split; repeat for more",
     )
     parser.add_argument("--results", type=Path, default=ROOT / "results")
-    parser.add_argument("--no-int8", dest="int8", action="store_false")
     arguments = parser.parse_args(argv)
     manifests = [load_manifest(root) for root in arguments.data]
-    release(arguments.run, arguments.name, manifests, arguments.results, int8=arguments.int8)
+    release(arguments.run, arguments.name, manifests, arguments.results)
 
 
-def release(
-    run: Path, name: str, manifests: list[Manifest], results: Path, *, int8: bool = True
-) -> None:
+def release(run: Path, name: str, manifests: list[Manifest], results: Path) -> None:
     stem = WEIGHTS / name
     model, header = load_weights(run / "model.safetensors")
     budget(header["training"])  # refuses, if it does, before hours of scoring
@@ -68,26 +65,22 @@ def release(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.half().float())
-    calibration = manifests[0] if int8 else None
-    ship(model, header, stem, calibration)
+    ship(model, header, stem, manifests)
     header["scores"] = [
-        measured(name, manifest, results, int8=int8, alone=len(manifests) == 1)
-        for manifest in manifests
+        measured(name, manifest, results, alone=len(manifests) == 1) for manifest in manifests
     ]
-    ship(model, header, stem, calibration)
+    ship(model, header, stem, manifests)
     write_text(CARDS / f"{name}.md", card(name, read_header(f"{stem}.safetensors"), manifests))
     readme = ROOT / "README.md"
     write_text(readme, with_scores(readme.read_text(encoding="utf-8")))
 
 
-def measured(
-    name: str, manifest: Manifest, results: Path, *, int8: bool, alone: bool
-) -> dict[str, Any]:
+def measured(name: str, manifest: Manifest, results: Path, *, alone: bool) -> dict[str, Any]:
     """Predict and score the val split of one set in every precision."""
     place = name if alone else f"{name}-{manifest.name}"
     sides = [("onnxruntime", "f32"), ("openvino", "bf16"), ("openvino", "int8")]
     summaries = {}
-    for backend, precision in sides if int8 else sides[:2]:
+    for backend, precision in sides:
         out = results / (place if precision == "f32" else f"{place}-{precision}")
         shutil.rmtree(out, ignore_errors=True)  # the same weights may have run in another graph
         upscaler = open_upscaler(name, backend, precision=precision)
@@ -120,13 +113,13 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def ship(
-    model: ReferenceSR, header: dict[str, Any], stem: Path, calibration: Manifest | None
+    model: ReferenceSR, header: dict[str, Any], stem: Path, calibration: list[Manifest]
 ) -> None:
     path = stem.with_name(f"{stem.name}.safetensors")
     save_weights(path, model, header, half=True)
-    arguments = ["export", str(path), "-o", str(stem)]
-    if calibration is not None:
-        arguments += ["--int8", "--data", str(calibration.root)]
+    arguments = ["export", str(path), "-o", str(stem), "--int8"]
+    for manifest in calibration:
+        arguments += ["--data", str(manifest.root)]
     if run_command(arguments):
         raise SystemExit(2)
 
@@ -229,11 +222,11 @@ def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
             cells = [f"{found[measure][condition]:.{digits}f}" for condition in CONDITIONS]
             lines.append(f"| {title} | {' | '.join(cells)} |")
     loss = found["loss_db"]
-    text = f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references"
-    if "int8" in loss:
-        text += f", int8 {loss['int8']:.3f} dB"
-        text += f" (calibrated on {CALIBRATION_SAMPLES} training samples)"
-    return [*lines, "", f"{text}.", ""]
+    text = (
+        f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references, int8"
+        f" {loss['int8']:.3f} dB (calibrated on {CALIBRATION_SAMPLES} training samples)."
+    )
+    return [*lines, "", text, ""]
 
 
 def passes(places: list[str]) -> str:

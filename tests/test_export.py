@@ -303,6 +303,36 @@ def test_int8_is_smaller_and_says_so(int8_stem: Path) -> None:
     assert str(int8_stem.parent) not in text and str(Path.home()) not in text
 
 
+def test_int8_quantises_convolutions_alone(any_size: tuple[FSRST2, Path]) -> None:
+    """What compares and weighs stays exact: NNCF by itself takes means and costs as well."""
+    pytest.importorskip("nncf")
+    import openvino
+
+    from fsrst.runtime.int8 import quantize_int8
+    from fsrst.runtime.upscaler import open_upscaler
+
+    _, stem = any_size
+    assert quantize_int8(stem, drawn_samples(8))["rms"] < 1
+    nodes = openvino.Core().read_model(f"{stem}.int8.xml").get_ordered_ops()
+    inputs = [  # of what is quantised; weights are constants
+        {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
+        for node in nodes
+        if node.get_type_name() == "FakeQuantize"
+        and node.input_value(0).get_node().get_type_name() != "Constant"
+    ]
+    assert len(inputs) > 5 and all(kinds == {"Convolution"} for kinds in inputs)
+
+    generator = np.random.default_rng(4)
+    lr = generator.integers(0, 256, (20, 36, 3), np.uint8)  # another size than the samples'
+    refs = [generator.integers(0, 256, (80, 144, 3), np.uint8) for _ in range(2)]
+    shown = []
+    for precision in ("f32", "int8"):
+        upscaler = open_upscaler(f"{stem}.upscale.onnx", "openvino", precision=precision, threads=1)
+        upscaler.set_references(refs)
+        shown.append(upscaler(lr).astype(float))
+    assert 0 < np.sqrt(np.mean((shown[0] - shown[1]) ** 2)) < 1
+
+
 def test_int8_wants_samples_of_the_right_size(stem: Path) -> None:
     pytest.importorskip("nncf")
     from fsrst.runtime.int8 import quantize_int8

@@ -128,14 +128,18 @@ def export(
     ],
     int8: Annotated[bool, typer.Option("--int8", help="Also quantise for OpenVINO.")] = False,
     data: Annotated[
-        Path | None, typer.Option(help="A prepared data set; its train split calibrates --int8.")
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="A prepared data set; its train split calibrates --int8. Repeat for more.",
+        ),
     ] = None,
 ) -> None:
     """Write the two graphs that upscaling needs, and compare them with torch."""
     _need_suffix(weights, ".safetensors")
-    if int8 and data is None:
+    if int8 and not data:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
-    samples = _calibration(data) if int8 and data is not None else []
+    samples = _calibration(data) if int8 and data else []
     from fsrst.models.weights import load_weights
     from fsrst.runtime.export import export as run
 
@@ -161,19 +165,22 @@ def export(
         )
 
 
-def _calibration(data: Path) -> list[tuple[Pixels, list[Pixels]]]:
-    """(target, references) of training samples, evenly spread over the set."""
+def _calibration(places: list[Path]) -> list[tuple[Pixels, list[Pixels]]]:
+    """(target, references) of training samples, evenly spread over the sets.
+
+    With three, two, one and no reference in turn, so that the ranges hold for any number.
+    """
     from fsrst.data.manifest import evenly_spread, load_manifest
     from fsrst.image import read_image
 
-    manifest = load_manifest(data)
-    return [
-        (
-            read_image(manifest.root / sample.target),
-            [read_image(manifest.root / file) for file in sample.references[:3]],
-        )
-        for sample in evenly_spread(manifest.split("train"), CALIBRATION_SAMPLES)
-    ]
+    found = []
+    for manifest in map(load_manifest, places):
+        chosen = evenly_spread(manifest.split("train"), CALIBRATION_SAMPLES // len(places))
+        for index, sample in enumerate(chosen):
+            files = sample.references[: 3 - index % 4]
+            references = [read_image(manifest.root / file) for file in files]
+            found.append((read_image(manifest.root / sample.target), references))
+    return found
 
 
 def _need_suffix(path: Path, suffix: str) -> None:

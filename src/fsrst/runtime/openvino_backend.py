@@ -26,7 +26,7 @@ class OpenVinoBackend:
     precision
         What the layers of the frame graph compute in. Without bfloat16 instructions in the CPU,
         ``bf16`` runs in float32 and the attribute ``precision`` says so. With ``int8`` what is not
-        quantised runs in float32: bfloat16 beside int8 only adds conversions.
+        quantised runs in bfloat16 where the CPU has it, else in float32.
     threads
         Threads of one frame. One stream: the lowest latency, not the highest throughput.
     """
@@ -47,9 +47,9 @@ class OpenVinoBackend:
         self._graph = "int8.xml" if precision == "int8" else "upscale.onnx"
         self._model = self._read(self._graph)
         self.info = self._header(self._model, self._graph)
-        if precision == "bf16" and not self._has_bfloat16():
-            precision = "f32"
-        self.precision = precision
+        halves = precision != "f32" and self._has_bfloat16()
+        self._hint = "bf16" if halves else "f32"  # of what is not quantised
+        self.precision = "f32" if precision == "bf16" and not halves else precision
         self._encode: Any = None
         self._upscale: Any = None  # takes any shape
         self._explain: Any = None
@@ -113,20 +113,19 @@ class OpenVinoBackend:
         self._seen[shape] += 1
         at_once = self.info["lr_size"] is not None and not full
         often = at_once or self._seen[shape] > FRAMES_BEFORE_FIXED
-        precision = "bf16" if self.precision == "bf16" else "f32"
         if len(lr) == 1 and often:
             if full:
                 del self._fixed[next(iter(self._fixed))]
-            model = self._frames(precision)
+            model = self._frames()
             inputs = zip(model.inputs, (lr, *state), strict=True)
             model.reshape({port.get_any_name(): list(array.shape) for port, array in inputs})
-            self._fixed[shape] = self._compile(model, self._graph, precision)
+            self._fixed[shape] = self._compile(model, self._graph, self._hint)
             return self._fixed[shape]
         if self._upscale is None:
-            self._upscale = self._compile(self._frames(precision), self._graph, precision)
+            self._upscale = self._compile(self._frames(), self._graph, self._hint)
         return self._upscale
 
-    def _frames(self, precision: str) -> Any:
+    def _frames(self) -> Any:
         """The frame graph with ``sr`` as its first result and no shares.
 
         In bfloat16, what leads from the last convolution to a result stays in float32; so every
@@ -136,7 +135,7 @@ class OpenVinoBackend:
 
         model = self._model.clone()
         places = []
-        if precision == "bf16":
+        if self._hint == "bf16":
             places = [
                 node.input_value(1)
                 for node in model.get_ordered_ops()
@@ -155,8 +154,9 @@ class OpenVinoBackend:
         if not path.is_file():
             if graph == "int8.xml":
                 raise FsrstError(
-                    f"{self._stem.name} has no int8 file {path}; fsrst-small-call and"
-                    " fsrst-small-photo have one, `fsrst export --int8` makes others"
+                    f"{self._stem.name} has no int8 file {path}; fsrst2, fsrst2-small,"
+                    " fsrst-small-call and fsrst-small-photo have one, `fsrst export --int8` makes"
+                    " others"
                 )
             raise FsrstError(f"no model file {path}; write it with `fsrst export`")
         try:
