@@ -33,6 +33,7 @@ from torch import Tensor
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest, wrong_person
 from fsrst.errors import FsrstError
+from fsrst.evaluate.predict import model_name
 from fsrst.files import write_json, write_text
 from fsrst.image import crop_to, read_image, to_planes
 from fsrst.models import ReferenceSR, build
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Measure and write; the result as in aggregation.json."""
     results = arguments.results
     manifests = [load_manifest(root) for root in arguments.data]
-    weights = {label_of(model): weights_file(model) for model in arguments.models}
+    weights = {model_name(model): weights_file(model) for model in arguments.models}
     result: dict[str, Any] = {
         **origin(arguments.threads, arguments.smoke),
         "experiment": NAME,
@@ -140,13 +141,6 @@ def weights_file(model: str) -> Path:
             " fsrst or an fsrst2"
         )
     return path
-
-
-def label_of(model: str) -> str:
-    """The file's name, or its folder's where a run named it ``model``."""
-    path = Path(model)
-    stem = path.name.removesuffix(".safetensors")
-    return path.parent.name if stem == "model" and path.parent.name else stem
 
 
 # --- 1. the cliff ---------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_record(manifest: Manifest, results: Path) -> None:
 
 
 def test_a_model_file_is_named_without_its_folder(manifest: Manifest, tmp_path: Path) -> None:
-    for file in ("runs/a/small.safetensors", "runs/a/small.upscale.onnx"):
+    for file in ("a/small.safetensors", "a/small.upscale.onnx", "small/model.safetensors"):
         blend = with_attribute("model", str(tmp_path / file))
         record = predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
         assert record["model"] == "small"

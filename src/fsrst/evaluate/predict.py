@@ -202,7 +202,7 @@ def _record(
     training = info.get("training") or {}
     return {
         "format": FORMAT,
-        "model": _model_name(upscaler.model),
+        "model": model_name(upscaler.model),
         "weights_hash": info.get("weights_hash", UNKNOWN),
         # the same weights may run in another graph, when a network's code has changed
         "graph_hash": _file_hash(upscaler.graph),
@@ -234,10 +234,12 @@ def _file_hash(path: Path | None) -> str | None:
     return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _model_name(model: str) -> str:
-    """A model given as a file is named by the file, not by its place on one machine."""
-    name = Path(model).name
-    return name.removesuffix(".upscale.onnx").removesuffix(".safetensors")
+def model_name(model: str) -> str:
+    """A model given as a file is named by the file, not by its place on one machine; what
+    `fsrst train` wrote, a ``model.safetensors``, by the run's folder."""
+    path = Path(model)
+    name = path.name.removesuffix(".upscale.onnx").removesuffix(".safetensors")
+    return path.parent.name if name == "model" and path.parent.name else name
 
 
 def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> list[str]:
