@@ -44,8 +44,8 @@ def reduced(resampling: Image.Resampling) -> Callable[[Pixels, Generator], Pixel
 
 DAMAGES: dict[str, Callable[[Pixels, Generator], Pixels]] = {
     "no damage": lambda hr, _: degrade(hr, SCALE),
-    "reduced by triangles": reduced(Image.Resampling.BILINEAR),
-    "by boxes": reduced(Image.Resampling.BOX),
+    "reduced bilinearly": reduced(Image.Resampling.BILINEAR),
+    "by the box filter": reduced(Image.Resampling.BOX),
     "by Lanczos": reduced(Image.Resampling.LANCZOS),
     **{
         f"noise {deviation}": lambda hr, rng, d=deviation: noisy(degrade(hr, SCALE), rng, d)

@@ -181,7 +181,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
             else "the recipe for a GPU is `configs/paper.yaml`"
         ),
         f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
-        "- the checkpoint is the last one; nothing was chosen on the val split"
+        "- the checkpoint is the last one; none was chosen on the val split"
         + (CONTINUED if beyond and options["init_from"] else ""),
         "",
         "## Limits",
@@ -295,17 +295,22 @@ CONTINUED = (
     " distance on the photographs' val split; its recipe and length were written down before it"
     " was trained, and nothing else was tried on that split. The fourth part shows damaged inputs;"
     " its recipe was fixed before it was trained, and it was taken because on both val splits it"
-    " gives much more for such inputs than it loses without damage (docs/results.md)"
+    " gives much more for such inputs than it loses without damage (docs/log.md). The fifth"
+    " part shows fewer references more often, because of what one alone gave on the clips' val"
+    " split; recipe, length and the rule by which it was taken were written down before it was"
+    " scored (docs/log.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),  # fsrst2
+    "d8f0964d994a06f8": (24_000, 16, "fcee80b936743af8"),  # fsrst2
+    "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),
     "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "5087d74bd121d6c4": (60_000, 15, "38de146e9bbf05a3"),  # fsrst2-small
+    "c6c05ee632e415dc": (24_000, 16, "5087d74bd121d6c4"),  # fsrst2-small
+    "5087d74bd121d6c4": (60_000, 15, "38de146e9bbf05a3"),
     "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),
     "2a95b434daddee33": (60_000, 13, None),
 }
@@ -315,13 +320,14 @@ PARTS = {
     "": "-finish",
     "-photographs": "-photographs",
     "-damaged": "-damaged",
+    "-fewer": "-fewer",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
     " trained."
 )
 DAMAGED = (
-    "- Inputs made by a bicubic reduction are restored best. In the last part of the training a"
+    "- Inputs made by a bicubic reduction are restored best. In the last parts of the training a"
     " quarter of them were reduced by other filters, noisy or JPEGs: such inputs are restored less"
     " well (docs/results.md), strong noise and blocks hardly. Blur of a lens or of motion was not"
     " trained."

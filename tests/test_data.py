@@ -512,6 +512,8 @@ def test_holdout_samples_are_of_all_holdout_people(tmp_path: Path) -> None:
 def test_degrade_refuses_what_does_not_divide() -> None:
     with pytest.raises(FsrstError, match="30x32 .* reduced 4 times .*multiples of 4: prepare with"):
         degrade(np.zeros((32, 30, 3), np.uint8), 4)
+    with pytest.raises(FsrstError, match="multiples of 4"):
+        degrade_poorly(np.zeros((32, 30, 3), np.uint8), 4, np.random.default_rng(0))
 
 
 def test_prefetching_changes_nothing_and_raises(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fsrst.cli import models as models_commands
 from fsrst.data.degradation import degrade
+from fsrst.data.manifest import Manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import to_planes
@@ -22,7 +24,7 @@ from test_texture_baselines import TINY as TEXTURE  # noqa: E402
 from fsrst.models import ReferenceSR, build  # noqa: E402
 from fsrst.models.fsrst2 import FSRST2  # noqa: E402
 from fsrst.runtime import export as export_module  # noqa: E402
-from fsrst.runtime.export import METADATA_KEY, cubic_kernel, export  # noqa: E402
+from fsrst.runtime.export import METADATA_KEY, SKIP_NAME, cubic_kernel, export  # noqa: E402
 from fsrst.runtime.onnx_backend import OnnxBackend  # noqa: E402
 
 HEADER = {"version": "test", "training": {"seed": 13}}
@@ -314,13 +316,20 @@ def test_int8_quantises_convolutions_alone(any_size: tuple[FSRST2, Path]) -> Non
     _, stem = any_size
     assert quantize_int8(stem, drawn_samples(8))["rms"] < 1
     nodes = openvino.Core().read_model(f"{stem}.int8.xml").get_ordered_ops()
-    inputs = [  # of what is quantised; weights are constants
-        {target.get_node().get_type_name() for target in node.output(0).get_target_inputs()}
+    takers = [  # of what is quantised; weights are constants
+        target.get_node()
         for node in nodes
         if node.get_type_name() == "FakeQuantize"
         and node.input_value(0).get_node().get_type_name() != "Constant"
+        for target in node.outputs()[0].get_target_inputs()
     ]
-    assert len(inputs) > 5 and all(kinds == {"Convolution"} for kinds in inputs)
+    assert len(takers) > 5 and {node.get_type_name() for node in takers} == {"Convolution"}
+    # neither pictures, nor the window over a cost, nor the skip, nor the convolution that writes
+    last = [node for node in nodes if node.get_type_name() == "Convolution"][-1]
+    names = {node.get_friendly_name() for node in takers}
+    assert last.get_friendly_name() not in names
+    assert not any(name.startswith(SKIP_NAME) for name in names)
+    assert min(node.inputs()[1].get_partial_shape()[1].get_length() for node in takers) > 3
 
     generator = np.random.default_rng(4)
     lr = generator.integers(0, 256, (20, 36, 3), np.uint8)  # another size than the samples'
@@ -331,6 +340,14 @@ def test_int8_quantises_convolutions_alone(any_size: tuple[FSRST2, Path]) -> Non
         upscaler.set_references(refs)
         shown.append(upscaler(lr).astype(float))
     assert 0 < np.sqrt(np.mean((shown[0] - shown[1]) ** 2)) < 1
+
+
+def test_calibration_takes_several_sets_and_any_number_of_references(drawn_data: Manifest) -> None:
+    alone, twice = (models_commands._calibration([drawn_data.root] * n) for n in (1, 2))
+    assert len(twice) == 2 * len(alone) > 4
+    most = min(3, len(drawn_data.split("train")[0].references))
+    counts = [len(references) for _, references in alone]
+    assert counts[:4] == [min(3, most), min(2, most), 1, 0]
 
 
 def test_int8_wants_samples_of_the_right_size(stem: Path) -> None:

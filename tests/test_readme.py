@@ -71,7 +71,7 @@ def test_model_cards_tell_the_whole_training(monkeypatch: pytest.MonkeyPatch) ->
     told = re.search(r"- budget: ([\d,]+) samples \(([\d, +]+), one after the other\)", card)
     assert told is not None
     total, *parts = (int(text.replace(",", "")) for text in (told[1], *told[2].split(" + ")))
-    assert len(parts) == 4 and sum(parts) == total
+    assert len(parts) > 1 and sum(parts) == total
     assert parts[-1] == read_header(release.WEIGHTS / "fsrst2.safetensors")["training"]["samples"]
     with pytest.raises(FsrstError, match="say among EARLIER"):
         release.budget({**training, "started_from": "0123456789abcdef"})

@@ -1,4 +1,4 @@
-"""What may happen to a training sample: motion and light, shared or of each reference on its own.
+"""What may happen to a training sample: motion, light and damage, shared or of one picture alone.
 
 The paper moves target and references together only, so its aligner sees natural misalignment alone;
 the ``refs_`` options move every reference against the input.
@@ -40,7 +40,7 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
-    lr_damage: float = 0.0  # probability of an input that is reduced otherwise, noisy or a JPEG
+    lr_damage: float = 0.0  # probability that an input went through ``degrade_poorly``
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
     # probability that all references show somebody else, where somebody else has pictures of the
     # target's size; else the sample keeps its own

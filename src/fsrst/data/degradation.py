@@ -21,23 +21,17 @@ def degrade(hr: Pixels, scale: int) -> Pixels:
     FsrstError
         If a side is no multiple of ``scale``.
     """
-    height, width = hr.shape[:2]
-    if height % scale or width % scale:
-        raise FsrstError(
-            f"a {width}x{height} picture cannot be reduced {scale} times exactly; its sides must be"
-            f" multiples of {scale}: prepare with such a --size"
-        )
-    return resize_bicubic(hr, width // scale, height // scale)
+    return resize_bicubic(hr, *_reduced_size(hr, scale))
 
 
 def degrade_poorly(hr: Pixels, scale: int, rng: Generator) -> Pixels:
     """``degrade`` as cameras and calls do it, for training: reduced by one of three filters; then,
-    each in half of the cases, noise and JPEG of a strength drawn at random."""
-    height, width = hr.shape[:2]
-    small = Image.fromarray(hr).resize(
-        (width // scale, height // scale), FILTERS[rng.integers(len(FILTERS))]
-    )
-    lr: Pixels = np.asarray(small)
+    each in half of the cases, noise and JPEG of a strength drawn at random.
+
+    Raises ``FsrstError`` as ``degrade`` does.
+    """
+    size = _reduced_size(hr, scale)
+    lr: Pixels = np.asarray(Image.fromarray(hr).resize(size, FILTERS[rng.integers(len(FILTERS))]))
     if rng.random() < 0.5:
         lr = noisy(lr, rng, rng.uniform(0, NOISE))
     if rng.random() < 0.5:
@@ -49,3 +43,14 @@ def noisy(picture: Pixels, rng: Generator, deviation: float) -> Pixels:
     """Gaussian noise of a standard deviation [grey levels], drawn for each channel alone."""
     noise = rng.normal(0, deviation, picture.shape)
     return np.rint(picture + noise).clip(0, 255).astype(np.uint8)
+
+
+def _reduced_size(hr: Pixels, scale: int) -> tuple[int, int]:
+    """(width, height)"""
+    height, width = hr.shape[:2]
+    if height % scale or width % scale:
+        raise FsrstError(
+            f"a {width}x{height} picture cannot be reduced {scale} times exactly; its sides must be"
+            f" multiples of {scale}: prepare with such a --size"
+        )
+    return width // scale, height // scale
