@@ -21,6 +21,9 @@ from fsrst.models.weights import (
 def test_a_file_rebuilds_its_model(tmp_path: Path) -> None:
     model = build("fsrst-small", scale=8).eval()
     save_weights(tmp_path / "w.safetensors", model, {"training": {"samples": 5}})
+    plain = tmp_path / "plain"
+    plain.touch()  # others may read weights as they may any file
+    assert (tmp_path / "w.safetensors").stat().st_mode == plain.stat().st_mode
     again, header = load_weights(tmp_path / "w.safetensors")
     assert header["model"] == "fsrst-small"
     assert header["options"] == {"scale": 8}

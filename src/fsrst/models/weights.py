@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fsrst.errors import FsrstError
@@ -51,7 +51,8 @@ def save_weights(
         "weights_hash": _hash(tensors),
     }
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(full_header)})
+        # not save_file: its files are private, whatever the umask says
+        temporary.write_bytes(save(tensors, {HEADER_KEY: json.dumps(full_header)}))
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
