@@ -538,7 +538,7 @@ def size_figure(sizes: dict[str, Any]) -> Any:
         ]
 
     by_pixels = curves([(float(side**2), (side, n)) for side, n in frames if n == 3])
-    top = 1.4 * max(y for curve in by_pixels for _, y in curve.points)  # room for the legend
+    top = 1.7 * max(y for curve in by_pixels for _, y in curve.points)  # room for the legend
     by_count = curves([(float(n), (side, n)) for side, n in frames if side == largest])
     return beside(
         [
