@@ -107,16 +107,16 @@ def _ignored(model: Any) -> Any:
     import nncf
 
     nodes = model.get_ordered_ops()
-    convolutions = [node for node in nodes if node.get_type_name() == "Convolution"]
-    kept = [
-        node
-        for node in convolutions
-        if node.get_friendly_name().startswith(SKIP_NAME)
-        or node.inputs()[1].get_partial_shape()[1].get_length() <= FEW_CHANNELS
-    ]
-    drawn = [node for node in convolutions if not node.get_friendly_name().startswith(SKIP_NAME)]
+    channels = {  # that a convolution reads, by its name
+        node.get_friendly_name(): node.inputs()[1].get_partial_shape()[1].get_length()
+        for node in nodes
+        if node.get_type_name() == "Convolution"
+    }
+    skip = [name for name in channels if name.startswith(SKIP_NAME)]
+    few = [name for name, count in channels.items() if count <= FEW_CHANNELS]
+    last = [name for name in channels if name not in skip][-1]
     return nncf.IgnoredScope(
-        names=sorted({node.get_friendly_name() for node in (*kept, drawn[-1])}),
+        names=sorted({*skip, *few, last}),
         types=sorted({node.get_type_name() for node in nodes} - {"Convolution"}),
         validate=False,  # NNCF does not see all of them: constants, for one
     )
