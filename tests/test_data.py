@@ -187,9 +187,9 @@ def test_wrong_people_and_dropout_happen(tmp_path: Path) -> None:
     assert set(present.tolist()) == {0.0, 1.0, 2.0}
 
 
-def test_wrong_people_are_as_frequent_in_a_small_set_of_another_size(tmp_path: Path) -> None:
-    """They can only come from pictures of the same size."""
-    small, large = make(tmp_path / "small", people=8), make(tmp_path / "large", 3, size=64)
+def test_wrong_people_are_of_the_same_set(tmp_path: Path) -> None:
+    """However small a part of the mixture it is: references are filmed as the target is."""
+    small, large = make(tmp_path / "small", people=8), make(tmp_path / "large", people=3)
     data = TrainingSet(
         [small, large],
         "train",
@@ -200,18 +200,25 @@ def test_wrong_people_are_as_frequent_in_a_small_set_of_another_size(tmp_path: P
     )
     rng = np.random.default_rng(0)
     for store, sample in (data.samples[0], data.samples[-1]):
+        own = {store[file][0, 0].tobytes() for file in (sample.target, *sample.references)}
+        others = {pixels[0, 0].tobytes() for pixels in store.pixels} - own
+        assert others
         items = [data._item(store, sample, rng) for _ in range(100)]
-        wrong = [bool(i["refs"][0, 0, 0, 0, 0] != i["hr"][0, 0, 0, 0]) for i in items]
-        assert 35 < sum(wrong) < 65
+        seen = [
+            (item["refs"][0, 0, :, 0, 0] * 255).round().to(torch.uint8).numpy().tobytes()
+            for item in items
+        ]
+        assert set(seen) <= own | others
+        assert 35 < sum(reference in others for reference in seen) < 65
     alone = TrainingSet(
-        [small, make(tmp_path / "alone", people=1, size=64)],
+        [small, make(tmp_path / "alone", people=1)],
         "train",
         scale=4,
         n_references=1,
         augmentation=Augmentation(wrong_person=1.0),
         seed=13,
     )
-    batch = alone.batch(0, len(alone))  # nobody else has pictures of that size
+    batch = alone.batch(0, len(alone))  # nobody else is in that set
     wrong = (batch["refs"][:, 0, 0, 0, 0] != batch["hr"][:, 0, 0, 0]).tolist()
     assert wrong.count(False) == 4
     assert not (batch["refs"][:, 0] == batch["hr"]).flatten(1).all(dim=1).any()  # its own, then

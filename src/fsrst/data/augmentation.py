@@ -42,8 +42,8 @@ class Augmentation:
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     lr_damage: float = 0.0  # probability that an input went through ``degrade_poorly``
     reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
-    # probability that all references show somebody else, where somebody else has pictures of the
-    # target's size; else the sample keeps its own
+    # probability that all references show somebody else of the same set, filmed as the target is,
+    # as in the scores; where a set shows one person alone, the sample keeps its own
     wrong_person: float = 0.0
 
     def __post_init__(self) -> None:

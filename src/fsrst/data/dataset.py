@@ -117,9 +117,9 @@ class TrainingSet:
             for sample in members:
                 group = self.holdout if sample.identity in kept_out else self.samples
                 group.append((store, sample))
-        self._of_size: dict[int, list[tuple[Store, Sample]]] = defaultdict(list)
+        self._of_set: dict[Store, list[Sample]] = defaultdict(list)
         for store, sample in self.samples:
-            self._of_size[store.size].append((store, sample))
+            self._of_set[store].append(sample)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -164,13 +164,12 @@ class TrainingSet:
 
     def _item(self, store: Store, sample: Sample, rng: Generator) -> Batch:
         options = self.augmentation
-        shown_store, shown = store, sample
+        shown = sample
         if rng.random() < options.wrong_person:
-            others = self._of_size[store.size]  # one cut must fit target and references
-            if any(other.identity != sample.identity for _, other in others):
-                shown_store, shown = others[rng.integers(len(others))]
+            others = self._of_set[store]
+            if any(other.identity != sample.identity for other in others):
                 while shown.identity == sample.identity:
-                    shown_store, shown = others[rng.integers(len(others))]
+                    shown = others[rng.integers(len(others))]
         pool = shown.references
         if shown.identity != sample.identity:
             pool = (shown.target, *pool)
@@ -190,7 +189,7 @@ class TrainingSet:
         refs = []
         for i in chosen:
             own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
-            reference = move(shown_store[pool[i]][cut], compose(shared, own))
+            reference = move(store[pool[i]][cut], compose(shared, own))
             reference = relight(reference, rng, options.refs_light, options.refs_colour)
             refs.append(damage(reference, rng, options.refs_damage))
         if options.flip and rng.random() < 0.5:
