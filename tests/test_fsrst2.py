@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,13 +17,16 @@ from fsrst.image import resize_bicubic, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, affine_grid, warp
 from fsrst.models.correspondence import (
+    as_channels,
     block_values,
     estimated_drift,
+    phases_of,
+    pixel_centres,
     positions,
     search,
     shift_table,
 )
-from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, matched_light
+from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, at_half, matched_light
 from fsrst.models.interface import ReferenceSR
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
@@ -180,8 +184,30 @@ def test_search_around_a_drift_finds_what_lies_beyond_its_reach(h: int, w: int, 
 
 def test_unshifted_positions_are_the_affine_grid() -> None:
     theta = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(1))
-    place = positions(torch.zeros(2, 2, 1, 1, 6, 10), theta, (24, 40), 4, (2.0,))
+    place = positions(torch.zeros(2, 2, 6, 10), theta, (24, 40), 4, (2.0,))
     assert torch.allclose(place, affine_grid(theta, 6, 10), atol=1e-5)
+
+
+@pytest.mark.parametrize("points", [2, 4])
+def test_shifts_between_blocks_are_interpolated(points: int) -> None:
+    """A shift that grows linearly is met exactly between blocks' centres, and theta turns it."""
+    theta = torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(2))
+    shift = torch.stack((torch.arange(10.0).expand(6, 10), torch.zeros(6, 10)))[None]
+    centres = tuple(centre * 4 / points for centre in pixel_centres(points))
+    place = positions(shift, theta, (24, 40), 4, centres, smooth=True)
+    found = phases_of(place.permute(0, 3, 1, 2), points)  # (1, 2, 6, 10, points**2)
+    whole = F.pixel_shuffle(as_channels(found), points)[0, :, :, points:-points]
+    x = torch.arange(0.5, 10 * points)[None] / points - 0.5  # the shift, and where [input px]
+    grid = affine_grid(theta, 6 * points, 10 * points)[0].permute(2, 0, 1)
+    expected = grid + theta[0, :, :1, None] * x * (2 / 40)
+    assert torch.allclose(whole, expected[:, :, points:-points], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_detail_for_the_head_is_as_shuffled(scale: int) -> None:
+    detail = torch.randn(2, 3, 5, 7, scale**2)
+    shuffled = F.pixel_shuffle(as_channels(detail), scale)
+    assert torch.equal(at_half(detail, scale), F.pixel_unshuffle(shuffled, 2))
 
 
 def test_untrained_it_already_follows_the_rule() -> None:

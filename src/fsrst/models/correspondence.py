@@ -4,7 +4,8 @@ No weights: a reference blurred as the input was can be compared with it directl
 
 Convention: a *place* is where to sample, in [-1, 1] of a picture, x first, as ``grid_sample`` takes
 it (align_corners False); a *shift* is a distance from a pixel's own place [output px]; a *phase* is
-one of the places inside an input pixel's block.
+one of the places inside an input pixel's block. Phases come last in every shape, behind the
+picture's axes: as runtimes lay out what convolutions make, so nothing is moved between the two.
 """
 
 import torch
@@ -29,9 +30,9 @@ def estimated_drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     m, _, side, _ = seen.shape
     seen = F.avg_pool2d(seen, COARSE)
     blocks = side // COARSE + 2 * DRIFT - 1
-    still = seen.new_zeros(m, 2, COARSE, COARSE, blocks, blocks)
+    still = seen.new_zeros(m, 2, blocks, blocks)
     place = positions(still, theta, (side, side), COARSE, block_centres(COARSE, DRIFT))
-    cost = costs(seen, by_phase(sample(thumbnails, place), COARSE))
+    cost = costs(seen, phases_of(sample(thumbnails, place), COARSE))
     table = shift_table(COARSE, DRIFT, seen)
     far = squares(table[:, :2]).sum(dim=1).sqrt() * FAR
     cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # far is the same everywhere
@@ -64,10 +65,9 @@ def search(
     starts = block_centres(scale, reach)
     size, blocks = (scale * h, scale * w), (h + across - 1, w + across - 1)
     begin = drift_of_blocks(drift, size, blocks, scale, reach)  # (M, 2, *blocks) [output px]
-    shift = begin[:, :, None, None].expand(-1, -1, scale, scale, -1, -1)
     there = to_blocks(theta, (blurred.shape[-2], blurred.shape[-1]), scale)
-    phases = by_phase(sample(blurred, positions(shift, there, size, scale, starts)), scale)
-    cost = costs(lr, phases)  # (M, side * side, h, w)
+    place = positions(begin, there, size, scale, starts)
+    cost = costs(lr, phases_of(sample(blurred, place), scale))  # (M, side * side, h, w)
     # zeros around it: they make the costs of all shifts less alike, and the choice is the same
     kernel = window_kernel(lr).expand(side * side, 1, 3, 3)
     cost = F.conv2d(cost, kernel, padding=1, groups=side * side)
@@ -92,7 +92,7 @@ def drift_of_blocks(
     """
     m, side = drift.shape[0], drift.shape[-1] * COARSE
     identity = drift.new_tensor([1.0, 0, 0, 0, 1, 0]).view(1, 2, 3)
-    still = drift.new_zeros(m, 2, 1, 1, *blocks)
+    still = drift.new_zeros(m, 2, *blocks)
     there = sample(drift, positions(still, identity, size, scale, (scale * (1 - reach),)))
     height, width = size
     return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
@@ -105,18 +105,18 @@ def block_centres(scale: int, reach: int) -> tuple[float, ...]:
 
 
 def costs(lr: Tensor, phases: Tensor) -> Tensor:
-    """Squared colour differences of ``lr`` (M, 3, h, w) to ``phases`` (M, 3, P, h + k, w + k) at
+    """Squared colour differences of ``lr`` (M, 3, h, w) to ``phases`` (M, 3, h + k, w + k, P) at
     each of their (k + 1)**2 window places: (M, (k + 1)**2 * P, h, w)."""
     h, w = lr.shape[-2:]
-    across = phases.shape[-1] - w + 1
-    colours = phases.transpose(0, 1)  # three tensors added: OpenVINO sums over a dimension slowly
+    across = phases.shape[-2] - w + 1
     found = []
     for y in range(across):
         for x in range(across):
-            shown = colours[..., y : y + h, x : x + w]
-            red, green, blue = (squares(shown[c] - lr[:, c : c + 1]) for c in range(3))
+            shown = phases[:, :, y : y + h, x : x + w]
+            # three tensors added: OpenVINO sums over a dimension slowly
+            red, green, blue = (squares(shown[:, c] - lr[:, c, :, :, None]) for c in range(3))
             found.append(red + green + blue)
-    return torch.cat(found, dim=1)
+    return first(torch.cat(found, dim=-1))
 
 
 def nearness(cost: Tensor) -> Tensor:
@@ -146,42 +146,74 @@ def pixel_centres(scale: int) -> tuple[float, ...]:
 
 
 def interpolated(shift: Tensor, scale: int) -> Tensor:
-    """(M, 2, h, w), one shift per block -> (M, 2, s, s, h, w), one per pixel of each: bilinear."""
-    m, _, h, w = shift.shape
+    """(M, 2, h, w), one shift per block -> (M, h, w, s*s, 2), one per pixel of each: bilinear."""
     line = shift.new_zeros(scale, 3)  # weights of the block before, itself and the one behind
     for row, centre in enumerate(pixel_centres(scale)):
         part = centre / scale - 0.5
         line[row] = line.new_tensor([max(0.0, -part), 1 - abs(part), max(0.0, part)])
-    kernel = torch.einsum("iy,jx->ijyx", line, line).reshape(scale**2, 1, 3, 3)
-    padded = F.pad(shift, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(padded, kernel.repeat(2, 1, 1, 1), groups=2).view(m, 2, scale, scale, h, w)
+    both = torch.eye(2, device=shift.device)
+    kernel = torch.einsum("iy,jx,ab->ijabyx", line, line, both).reshape(2 * scale**2, 2, 3, 3)
+    found = F.conv2d(F.pad(shift, (1, 1, 1, 1), mode="replicate"), kernel)
+    m, _, h, w = shift.shape
+    return last(found).reshape(m, h, w, scale**2, 2)
 
 
 def positions(
-    shift: Tensor, theta: Tensor, size: tuple[int, int], scale: int, centres: tuple[float, ...]
+    shift: Tensor,
+    theta: Tensor,
+    size: tuple[int, int],
+    scale: int,
+    centres: tuple[float, ...],
+    *,
+    smooth: bool = False,
 ) -> Tensor:
-    """Where theta sends shifted points of the output: (M, h*P*P, w, 2) in [-1, 1], x first.
+    """Where theta sends shifted points of the output: (M, h, w*P*P, 2) in [-1, 1], x first.
 
-    ``shift`` (M, 2, P, P, h, w) [output px] belongs to the points at ``k * scale + centres[p]`` of
-    both axes, an output of ``size`` (height, width). The points of a line of blocks lie together,
-    for they are near each other in the picture; ``by_phase`` orders what is sampled there.
+    ``shift`` (M, 2, h, w) [output px] belongs to the points at ``k * scale + centres[p]`` of both
+    axes, an output of ``size`` (height, width): one for all of a block's, or if ``smooth``
+    interpolated between blocks. ``phases_of`` orders what is sampled there.
     """
-    height, width = size
     h, w = shift.shape[-2:]
+    height, width = size
+    a, b, c, d, e, f = (t.view(-1, 1, 1) for t in theta.flatten(1).unbind(1))
+
+    def turned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # a distance [output px]
+        x, y = x * (2 / width), y * (2 / height)
+        return a * x + b * y, d * x + e * y
+
+    column = torch.arange(w, device=shift.device, dtype=torch.float32) * scale
+    row = torch.arange(h, device=shift.device, dtype=torch.float32) * scale
+    x, y = turned(column, row[:, None])
+    begin = torch.stack((x + (c - a - b), y + (f - d - e)), dim=1)  # (M, 2, h, w)
+    moved = torch.stack(turned(shift[:, 0], shift[:, 1]), dim=1)
     phase = shift.new_tensor(centres)
-    y = torch.arange(h, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
-    x = torch.arange(w, device=shift.device, dtype=torch.float32) * scale + phase[:, None]
-    y = (shift[:, 1] + y[:, None, :, None]) * (2 / height) - 1
-    x = (shift[:, 0] + x[:, None, :]) * (2 / width) - 1
-    a, b, c, d, e, f = (t.view(-1, 1, 1, 1, 1) for t in theta.flatten(1).unbind(1))
-    planes = torch.stack((a * x + b * y + c, d * x + e * y + f), dim=1)  # (M, 2, P, P, h, w)
-    return planes.permute(0, 4, 2, 3, 5, 1).reshape(-1, h * len(centres) ** 2, w, 2)
+    x, y = turned(phase.repeat(len(centres)), phase.repeat_interleave(len(centres)))
+    within = torch.stack((x, y), dim=-1)[:, :, None]  # (M, 1, 1, P*P, 2)
+    if smooth:
+        place = interpolated(moved, len(centres)) + last(begin)[:, :, :, None]
+    else:
+        place = last(begin + moved)[:, :, :, None]
+    return (place + within).flatten(2, 3)
 
 
-def by_phase(sampled: Tensor, scale: int) -> Tensor:
-    """(M, C, h*s*s, w) as sampled at ``positions`` -> (M, C, s*s, h, w), as if unshuffled."""
-    m, c, lines, w = sampled.shape
-    return sampled.view(m, c, lines // scale**2, scale**2, w).transpose(2, 3).contiguous()
+def phases_of(sampled: Tensor, scale: int) -> Tensor:
+    """(M, C, h, w*s*s) as sampled at ``positions`` -> (M, C, h, w, s*s)."""
+    return sampled.view(*sampled.shape[:3], -1, scale**2)
+
+
+def as_channels(phases: Tensor) -> Tensor:
+    """(M, C, h, w, P) -> (M, C*P, h, w), as if unshuffled."""
+    return first(phases.permute(0, 2, 3, 1, 4).flatten(3))
+
+
+def last(x: Tensor) -> Tensor:
+    """(M, C, h, w) -> (M, h, w, C)."""
+    return x.permute(0, 2, 3, 1)
+
+
+def first(x: Tensor) -> Tensor:
+    """(M, h, w, C) -> (M, C, h, w)."""
+    return x.permute(0, 3, 1, 2)
 
 
 def to_blocks(theta: Tensor, size: tuple[int, int], scale: int) -> Tensor:

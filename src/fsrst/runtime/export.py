@@ -53,7 +53,7 @@ def export(
         If the export extra is missing, or torch and onnxruntime differ by half a grey level.
     """
     _need_exporter()
-    model = copy.deepcopy(model).fuse().eval().float()
+    model = copy.deepcopy(model).fuse().eval().float().requires_grad_(False)
     if half_storage:
         for parameter in model.parameters():
             parameter.data = parameter.data.half().float()
