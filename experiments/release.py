@@ -298,18 +298,21 @@ CONTINUED = (
     " gives much more for such inputs than it loses without damage (docs/log.md). The fifth"
     " part shows fewer references more often, because of what one alone gave on the clips' val"
     " split; recipe, length and the rule by which it was taken were written down before it was"
-    " scored (docs/log.md)"
+    " scored. So were those of the sixth part, which shows more strangers among the references, in"
+    " pictures of the target's kind, because of the harm they did on that split (docs/log.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "d8f0964d994a06f8": (24_000, 16, "fcee80b936743af8"),  # fsrst2
+    "e5b98f537c096518": (24_000, 17, "d8f0964d994a06f8"),  # fsrst2
+    "d8f0964d994a06f8": (24_000, 16, "fcee80b936743af8"),
     "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),
     "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "c6c05ee632e415dc": (24_000, 16, "5087d74bd121d6c4"),  # fsrst2-small
+    "ef8b035a6f69d4e5": (40_000, 17, "c6c05ee632e415dc"),  # fsrst2-small
+    "c6c05ee632e415dc": (24_000, 16, "5087d74bd121d6c4"),
     "5087d74bd121d6c4": (60_000, 15, "38de146e9bbf05a3"),
     "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),
     "2a95b434daddee33": (60_000, 13, None),
@@ -321,6 +324,7 @@ PARTS = {
     "-photographs": "-photographs",
     "-damaged": "-damaged",
     "-fewer": "-fewer",
+    "-strangers": "-strangers",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
