@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -627,6 +628,18 @@ def test_the_page_shows_what_is_measured(tmp_path: Path, monkeypatch: pytest.Mon
     targets = [{"targets": results.reference_targets(references)}, speed, training, sizes]
     rows = results.targets_table(*targets).splitlines()
     assert [row for row in rows if row not in page] == []
+
+
+def test_scores_of_two_runs_are_no_page(tmp_path: Path) -> None:
+    """Pictures' scores that were not copied with their summary would be another network's."""
+    folder = results.MEASURED / "scores/fsrst2-call"
+    results.require_one_run(folder)
+    shutil.copy(folder / "scores.csv", tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["conditions"]["wrong"]["psnr_mean"] += 0.01
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(FsrstError, match=r"not of one run \(wrong\); copy both"):
+        results.require_one_run(tmp_path)
 
 
 def test_sizes_of_a_slow_day_are_said_to_be() -> None:
