@@ -194,8 +194,8 @@ class FSRST2(ReferenceSR):
             scores, flow = self.verdict(features)
             shares, fused = self.share(features_lr, features, scores, fit[:, 3:4], present)
             fetched = self.move(detail.flatten(0, 1), shift + flow, theta, self.scale)
-            lit = fetched.view(b, n, *fetched.shape[1:]) * light.view(b, n, 3, 1, 1, 1)
-            used = (shares[:, :, None] * lit).sum(dim=1)  # (B, 3, h, w, s*s), times CONTRAST
+            found = fetched.view(b, n, *fetched.shape[1:]) * light.view(b, n, 3, 1, 1, 1)
+            used = (shares[:, :, None] * found).sum(dim=1)  # (B, 3, h, w, s*s), times CONTRAST
         if not self.carries_detail:
             used = used * 0
         trunk = self.trunk(torch.cat((features_lr.float(), fused, as_channels(used)), dim=1))
