@@ -341,7 +341,8 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < FEW_SAMPLES and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
-        f" ({configs_of(cells)}); minutes: what it really took, often beside another process; a"
+        f" ({configs_of(cells)}); minutes: what it really took, on faster and slower days"
+        " than that on which samples were counted, often beside another process; a"
         f" line of the log with more than {STOPPED} times the median's seconds per sample, when"
         " other work was let through, counts as the median; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
