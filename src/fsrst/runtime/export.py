@@ -53,7 +53,8 @@ def export(
         If the export extra is missing, or torch and onnxruntime differ by half a grey level.
     """
     _need_exporter()
-    model = copy.deepcopy(model).fuse().eval().float().requires_grad_(False)
+    model = copy.deepcopy(model).fuse().eval().float()
+    model.requires_grad_(False)  # or what keeps lost gradients NaN (`nan_if_lost`) is exported too
     if half_storage:
         for parameter in model.parameters():
             parameter.data = parameter.data.half().float()
