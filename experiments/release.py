@@ -180,7 +180,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
             if beyond
             else "the recipe for a GPU is `configs/paper.yaml`"
         ),
-        f"- recipe: `{json.dumps({k: options[k] for k in RECIPE}, sort_keys=True)}`",
+        f"- recipe: `{json.dumps({k: options[k] for k in RECIPE if k in options}, sort_keys=True)}`",
         "- the checkpoint is the last one; none was chosen on the val split"
         + (CONTINUED if beyond and options["init_from"] else ""),
         "",
@@ -299,19 +299,22 @@ CONTINUED = (
     " part shows fewer references more often, because of what one alone gave on the clips' val"
     " split; recipe, length and the rule by which it was taken were written down before it was"
     " scored. So were those of the sixth part, which shows more strangers among the references, in"
-    " pictures of the target's kind, because of the harm they did on that split (docs/log.md)"
+    " pictures of the target's kind, because of the harm they did on that split; and those of the"
+    " seventh, which is longer and has another loss, chosen on training people (docs/log.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "e5b98f537c096518": (24_000, 17, "d8f0964d994a06f8"),  # fsrst2
+    "3c72c1835ecc7d4a": (40_000, 18, "e5b98f537c096518"),  # fsrst2
+    "e5b98f537c096518": (24_000, 17, "d8f0964d994a06f8"),
     "d8f0964d994a06f8": (24_000, 16, "fcee80b936743af8"),
     "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),
     "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "ef8b035a6f69d4e5": (40_000, 17, "c6c05ee632e415dc"),  # fsrst2-small
+    "429d4a806aa78332": (40_000, 18, "ef8b035a6f69d4e5"),  # fsrst2-small
+    "ef8b035a6f69d4e5": (40_000, 17, "c6c05ee632e415dc"),
     "c6c05ee632e415dc": (24_000, 16, "5087d74bd121d6c4"),
     "5087d74bd121d6c4": (60_000, 15, "38de146e9bbf05a3"),
     "38de146e9bbf05a3": (8_000, 14, "2a95b434daddee33"),
@@ -325,6 +328,7 @@ PARTS = {
     "-damaged": "-damaged",
     "-fewer": "-fewer",
     "-strangers": "-strangers",
+    "-longer": "-longer",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
@@ -346,6 +350,7 @@ LIMITS_PAPER = (
 )
 OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
 RECIPE = (
+    "loss",
     "learning_rate",
     "schedule",
     "ema",

@@ -10,6 +10,7 @@ from fsrst.models import build
 from fsrst.models.aggregation import aggregate, distances, reference_weights
 from fsrst.models.alignment import Localisation, affine_grid, warp
 from fsrst.models.blocks import ResidualBlock
+from fsrst.models.interface import log_absolute_error
 
 
 def perturbed(name: str, seed: int = 0, **options: int) -> torch.nn.Module:
@@ -102,6 +103,19 @@ def test_the_loss_is_the_mean_absolute_error_with_the_present_references() -> No
     loss = model.loss({"lr": lr, "refs": refs, "present": present, "hr": hr})
     assert loss.item() == pytest.approx(error.abs().mean().item(), rel=1e-6)
     assert loss.item() != pytest.approx(unmasked.abs().mean().item(), rel=1e-5)
+
+
+def test_log_l1_counts_a_tenth_less_error_alike_in_every_picture() -> None:
+    hr = torch.rand(2, 3, 8, 8)
+    errors = torch.tensor([0.02, 0.2]).view(2, 1, 1, 1)
+    loss = log_absolute_error(hr + errors, hr).item()
+    assert loss == pytest.approx(np.log(0.021) / 2 + np.log(0.201) / 2, rel=1e-4)
+    better = []
+    for less in ([0.9, 1.0], [1.0, 0.9]):
+        fewer = errors * torch.tensor(less).view(2, 1, 1, 1)
+        better.append(loss - log_absolute_error(hr + fewer, hr).item())
+    assert better[0] == pytest.approx(better[1], rel=0.06)
+    assert np.isfinite(log_absolute_error(hr, hr).item())  # nothing left to learn
 
 
 def test_wrong_input_size_is_named() -> None:

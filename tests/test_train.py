@@ -22,6 +22,7 @@ from fsrst.evaluate import metrics
 from fsrst.evaluate.metrics import psnr
 from fsrst.image import from_planes, read_image, write_image
 from fsrst.models import ReferenceSR, build
+from fsrst.models.interface import REPRODUCED
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
 from fsrst.train import (
@@ -234,6 +235,24 @@ def test_options_that_given_weights_do_not_have_are_refused(
     assert not out.exists()
     same_options = {"scale": 4, "width": 32}  # the header names the scale only
     assert train(options(data, out, model_options=same_options, **given)).is_file()
+
+
+def test_the_loss_is_the_one_that_is_asked_for(data: Path, tmp_path: Path) -> None:
+    """The first loss in metrics.csv is that of the weights that the seed makes."""
+    first = {}
+    for loss in ("l1", "log-l1"):
+        run = options(data, tmp_path / loss, samples=4, loss=loss, augmentation={})
+        train(run)
+        with (tmp_path / loss / "metrics.csv").open() as file:
+            first[loss] = float(next(csv.DictReader(file))["loss"])
+    assert -8 < first["log-l1"] < np.log(first["l1"] + REPRODUCED) + 1e-6  # Jensen
+
+
+def test_a_network_with_a_loss_of_its_own_takes_no_other(data: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path / "run", model="c2-teacher", loss="log-l1")
+    with pytest.raises(FsrstError, match="c2-teacher has a loss of its own; leave the option `lo"):
+        train(run)
+    assert not (tmp_path / "run").exists()
 
 
 def test_pictures_of_another_size_than_the_networks_are_refused_at_once(tmp_path: Path) -> None:

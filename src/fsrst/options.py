@@ -26,6 +26,7 @@ class TrainOptions(BaseModel):
     n_references: int = Field(3, ge=0)
     targets_per_set: int = Field(1, gt=0)  # targets in a row that share a reference set (faster)
     samples: int = Field(gt=0)  # length of the run [samples]
+    loss: Literal["l1", "log-l1"] = "l1"  # fsrst.models.interface.PICTURE_ERRORS
     batch_size: int = Field(8, gt=0)  # over all processes
     learning_rate: float = Field(1e-4, gt=0)
     alignment_learning_rate: float = Field(1e-5, gt=0)  # of parameters under `alignment`

@@ -27,6 +27,7 @@ from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
 from fsrst.models import ReferenceSR, build, usual_options
+from fsrst.models.interface import PICTURE_ERRORS
 from fsrst.models.weights import load_weights, save_weights
 from fsrst.options import TrainOptions
 from fsrst.progress import Progress
@@ -80,7 +81,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     ------
     FsrstError
         If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options,
-        or ``init_from`` or the pictures do not fit the network.
+        or ``init_from``, ``loss`` or the pictures do not fit the network.
     Diverged
         If the loss or the gradient is no longer a number. The last checkpoint is kept.
     """
@@ -100,6 +101,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         )
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
+    if options.loss != "l1":
+        if model.picture_error is None:
+            raise FsrstError(f"{model.name} has a loss of its own; leave the option `loss` out")
+        model.picture_error = PICTURE_ERRORS[options.loss]
     manifests = [load_manifest(root) for root in options.data]
     _check_size(model, manifests)
     pictures = [manifest.pictures_hash(options.split) for manifest in manifests]

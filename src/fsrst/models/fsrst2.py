@@ -317,7 +317,7 @@ class FSRST2(ReferenceSR):
         return shares, fused + (1 - weights.sum(dim=1)) * self.features_none.float()
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean absolute error of the output, and of the input seen through theta.
+        """``picture_error`` of the output, and mean absolute error of the input seen through theta.
 
         The second teaches the coarse transformer: a small reference laid over the input by theta
         should look like it. No gradient of the picture reaches theta, whose search for sharp detail

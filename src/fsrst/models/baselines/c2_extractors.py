@@ -45,6 +45,7 @@ class Extractors(ReferenceSR):
 
     reference_limit = 1
     chooses = True
+    picture_error = None
 
     def __init__(self, *, name: str, vgg_width: int) -> None:
         super().__init__()
