@@ -162,6 +162,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
     ]
     for found, manifest in zip(scores_in(header), manifests, strict=True):
         lines += score_lines(found, manifest)
+    recipe = {key: options[key] for key in RECIPE if key in options}
     counts = [
         f"{manifest.name} has {manifest.info['counts']['train']['samples']} targets of"
         f" {manifest.info['counts']['train']['identities']} people"
@@ -180,7 +181,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
             if beyond
             else "the recipe for a GPU is `configs/paper.yaml`"
         ),
-        f"- recipe: `{json.dumps({k: options[k] for k in RECIPE if k in options}, sort_keys=True)}`",
+        f"- recipe: `{json.dumps(recipe, sort_keys=True)}`",
         "- the checkpoint is the last one; none was chosen on the val split"
         + (CONTINUED if beyond and options["init_from"] else ""),
         "",
