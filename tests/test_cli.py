@@ -151,6 +151,23 @@ def test_references_matter_and_may_be_left_out(face: Path, exported_model: Path)
     assert not np.array_equal(read_image(face / "none.png"), read_image(face / "one.png"))
 
 
+def test_references_that_are_too_small_are_named_and_not_counted(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = face / "small.png"
+    write_image(small, read_image(face / "a.png")[:40, :40])
+    files = [face / "lr.png", "--ref", small, "--ref", face / "b.png", "-o", face / "out.png"]
+    assert call("upscale", *files, "--model", exported_model) == 0
+    said = capsys.readouterr()
+    assert f"{small}: a head of 40x40 shows hardly more than the input of 32x32; left" in said.err
+    assert "1 reference," in said.out
+    with Image.open(face / "out.png") as picture:
+        assert picture.info["References"] == "1"
+    assert call("upscale", *files, "--model", exported_model, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["references_left_out"] == [str(small)]
+
+
 def test_json_and_strip(
     face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,7 @@ from fsrst.data.augmentation import move
 from fsrst.data.degradation import degrade
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, crop_to, greyed
+from fsrst.image import Pixels, crop_to, greyed, resize_bicubic
 from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.upscaler import (
     WEIGHTS,
@@ -316,13 +316,49 @@ def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_references_of_any_size_follow_the_stated_rule(bold_model: Path) -> None:
     upscaler = opened(bold_model, "onnxruntime", "f32")
     lr = pictures(1, 32, 32)[0]
-    shapes = [(200, 300), (5, 90), (128, 128), (1, 1)]
+    shapes = [(200, 300), (50, 90), (128, 128), (48, 48)]
     raw = [pictures(1, h, w, seed=h)[0] for h, w in shapes]
     upscaler.set_references(raw)
     first = upscaler(lr)
     upscaler.set_references([crop_to(picture, 128, 128) for picture in raw])
     assert np.array_equal(first, upscaler(lr))
     assert upscaler.references == len(shapes)
+
+
+def test_references_that_show_no_more_than_the_input_are_left_out() -> None:
+    """They fit it as well as it fits itself, and have no detail to give."""
+    face = draw_face(5, 0, 128)
+    good, lr = np.roll(face, 2, axis=0), degrade(face, 4)
+    small, thin, nothing = resize_bicubic(good, 47, 47), good[:, :40], good[:1, :1]
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    alone = upscaler(lr)
+    upscaler.set_references([good])
+    wanted = upscaler(lr)
+    upscaler.set_references([small, good, thin, nothing])
+    assert levels(upscaler(lr), wanted) <= 1
+    assert upscaler.left_out(32, 32) == [0, 2, 3] and upscaler.left_out(26, 26) == [3]
+    assert upscaler.left_out(16, 32) == [0, 2, 3] and upscaler.left_out(86, 86) == [0, 1, 2, 3]
+    shares = upscaler.explain(lr)[1]
+    assert shares.shape[0] == 4 and shares[1].max() > 0.5
+    assert not shares[[0, 2, 3]].any()
+    upscaler.set_references([small, nothing])
+    assert levels(upscaler(lr), alone) <= 1
+
+
+def test_references_are_encoded_once_for_grey_and_once_for_coloured_inputs(
+    bold_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    upscaler.set_references(pictures(2, 128, 128))
+    encoded, encode = [], upscaler._runner.encode
+    monkeypatch.setattr(upscaler._runner, "encode", lambda *a: encoded.append(1) or encode(*a))
+    colour = pictures(1, 32, 32)[0]
+    turns = [greyed(colour), colour] * 3
+    single = [upscaler(frame) for frame in turns]
+    together = upscaler.upscale_batch(turns)
+    assert len(encoded) == 1  # of grey ones: the others when they were set
+    for one, other in zip(single, together, strict=True):
+        assert levels(one, other) <= 1
 
 
 def test_order_of_references_does_not_matter(bold_model: Path) -> None:

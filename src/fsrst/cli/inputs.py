@@ -116,16 +116,16 @@ def reference_paths(named: list[Path], folder: Path | None) -> list[Path]:
     return [*named, *pictures_in(folder)]
 
 
-def read_references(paths: list[Path], find_face: bool) -> list[Pixels]:
+def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixels]]:
     """The pictures, or their heads; photographs without a face are left out and named."""
     from fsrst.image import read_image
 
     if not find_face:
-        return [read_image(path) for path in paths]
+        return [(path, read_image(path)) for path in paths]
     heads = []
     for path in paths:
         try:
-            heads.append(_cut(*_head(path)))
+            heads.append((path, _cut(*_head(path))))
         except NoFaceError as error:
             note(f"{error}; left out")
     if paths and not heads:

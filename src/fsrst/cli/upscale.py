@@ -125,7 +125,8 @@ def upscale(
     from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler
 
-    references = read_references(paths, find_face)
+    found = read_references(paths, find_face)
+    references = [picture for _, picture in found]
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if explain is not None and not upscaler.explains:
@@ -165,6 +166,9 @@ def upscale(
                 continue
             except FsrstError as error:
                 raise FsrstError(_so_far(str(error), results, jobs)) from error
+            too_small = [found[i] for i in made.left_out]
+            _note_left_out(too_small, made.lr, results)
+            made.result["references_left_out"] = [str(path) for path, _ in too_small]
             results.append(made.result)
             if strip is not None:
                 write_image(strip, _strip(upscaler, made.lr, made.sr, references))
@@ -193,6 +197,7 @@ class _Made(NamedTuple):
     lr: Pixels
     sr: Pixels
     shares: NDArray[np.float32] | None  # of the references in each pixel of ``sr``
+    left_out: list[int]  # positions of references that were too small for it
     result: dict[str, Any]
 
 
@@ -205,7 +210,8 @@ def _one(
     lr, facts = reader.read(path)
     sr, shares, ms = _enlarged(upscaler, lr, shared)
     picture = _in_photograph(sr, reader.photograph, facts["head"]) if whole else sr
-    write_image(out, picture, notes(upscaler))
+    left_out = upscaler.left_out(*lr.shape[:2])
+    write_image(out, picture, notes(upscaler, upscaler.references - len(left_out)))
     result = {
         "input": str(path),
         "output": str(out),
@@ -217,18 +223,32 @@ def _one(
     }
     if shares is not None:
         result["reference_shares"] = [round(float(s.mean()), 4) for s in shares]
-    return _Made(lr, sr, shares, result)
+    return _Made(lr, sr, shares, left_out, result)
+
+
+def _note_left_out(
+    too_small: list[tuple[Path, Pixels]], lr: Pixels, results: list[dict[str, Any]]
+) -> None:
+    """Name references that were too small, once each: ``results`` are those before."""
+    named = {path for result in results for path in result["references_left_out"]}
+    for path, picture in too_small:
+        if str(path) not in named:
+            note(
+                f"{path}: a head of {picture.shape[1]}x{picture.shape[0]} shows hardly more than"
+                f" the input of {lr.shape[1]}x{lr.shape[0]}; left out"
+            )
 
 
 def _note_if_hardly_used(results: list[dict[str, Any]]) -> None:
-    if max(sum(result["reference_shares"]) for result in results) < HARDLY:
+    used = [r for r in results if len(r["references_left_out"]) < len(r["reference_shares"])]
+    if used and max(sum(result["reference_shares"]) for result in used) < HARDLY:
         note(
             "hardly anything of the references was used: they show another pose or another day than"
             " the input. Pictures taken with it, as in one call or one series, help most"
         )
 
 
-def notes(upscaler: Upscaler) -> dict[str, str]:
+def notes(upscaler: Upscaler, references: int) -> dict[str, str]:
     """The PNG text entries of a result: what made it, and that its detail is an estimate."""
     return {
         "Software": f"fsrst {__version__}",
@@ -238,7 +258,7 @@ def notes(upscaler: Upscaler) -> dict[str, str]:
         "Weights": str(upscaler.info.get("weights_hash", "unknown")),
         "Backend": upscaler.backend,
         "Precision": upscaler.precision,
-        "References": str(upscaler.references),
+        "References": str(references),
     }
 
 
@@ -266,10 +286,11 @@ def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     used = ""
     if result.get("reference_shares"):
         used = f", {sum(result['reference_shares']):.0%} of the detail from them"
+    references = run["references"] - len(result["references_left_out"])
     around = "{}x{} with a head of ".format(*result["whole"]) if result["whole"] else ""
     say(
         f"{result['output']}: {around}{w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
-        f" ({run['model']}, {_counted(run['references'])}{used}, {run['backend']}"
+        f" ({run['model']}, {_counted(references)}{used}, {run['backend']}"
         f" {run['precision']})"
     )
 

@@ -10,7 +10,6 @@ Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch n
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +29,7 @@ GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
 MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5 GB at most
+WORTH = 1.5  # how many times as many pixels along each side as the input a reference has at least
 MAX_BATCH = 16  # frames at once; larger batches are no faster
 MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
@@ -88,15 +88,16 @@ class Upscaler:
         self.references = 0
         self._runner = runner
         self._pictures: list[Pixels] = []
-        self._state: tuple[Floats, ...] | None = None
-        self._state_of: tuple[int, int, bool] | None = None
+        self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
+        self._size = (0, 0)  # of the inputs that they are for: height, width [px]
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
         """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
 
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``), and made grey for inputs that are grey or toned
-        (``fsrst.image.monochrome``). They replace those set before.
+        (``fsrst.image.monochrome``). They replace those set before. Those that show no more than
+        an input are left out when it is upscaled (``left_out``).
 
         Raises
         ------
@@ -110,9 +111,23 @@ class Upscaler:
             _check_picture(picture, f"reference {number}")
         self._pictures = [picture.copy() for picture in pictures]  # callers reuse their buffers
         self.references = len(self._pictures)
-        self._state = None
+        self._states = {}
         if self.lr_size is not None:
             self._state_for(self.lr_size, self.lr_size, grey=False)
+
+    def left_out(self, height: int, width: int) -> list[int]:
+        """Positions in the list that was set of the references that are not used for inputs of
+        ``height`` x ``width`` [px]: cropped to their aspect they have less than ``WORTH`` times as
+        many pixels along each side.
+
+        What fits the input as well as the input does itself takes the place of references that
+        have detail to give, or of what the network knows of faces: docs/results.md.
+        """
+        return [
+            position
+            for position, picture in enumerate(self._pictures)
+            if min(picture.shape[0] / height, picture.shape[1] / width) < WORTH
+        ]
 
     def __call__(self, lr: Pixels) -> Pixels:
         """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
@@ -169,20 +184,23 @@ class Upscaler:
         FsrstError
             If one is no uint8 RGB picture, not of the model's size or not of the first's.
         """
-        results: list[Pixels] = []
+        results: dict[int, Pixels] = {}
         for picture in pictures:
             self._check_lr(picture, pictures[0])
         area = pictures[0].shape[0] * pictures[0].shape[1] if len(pictures) else 1
         together = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // area))
-        for grey, alike in groupby(pictures, monochrome):
-            members = list(alike)
+        greys = [monochrome(picture) for picture in pictures]
+        for grey in set(greys):
+            members = [i for i, other in enumerate(greys) if other == grey]
             for start in range(0, len(members), together):
-                lr = np.stack([to_planes(picture) for picture in members[start : start + together]])
+                chosen = members[start : start + together]
+                lr = np.stack([to_planes(pictures[i]) for i in chosen])
                 state = self._state_for(lr.shape[2], lr.shape[3], grey)
                 if len(lr) > 1:
                     state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
-                results += [from_planes(planes) for planes in self._runner.upscale(lr, *state)]
-        return results
+                made = self._runner.upscale(lr, *state)
+                results.update(zip(chosen, map(from_planes, made), strict=True))
+        return [results[i] for i in range(len(pictures))]
 
     def frame_call(self, lr: Pixels) -> Callable[[], Floats]:
         """A call of the frames' graph alone, for timing: float32 (1, 3, h, w) in, the references
@@ -221,21 +239,23 @@ class Upscaler:
         return from_planes(sr[0]), np.array(shares[0, : self.references])
 
     def _state_for(self, height: int, width: int, grey: bool) -> tuple[Floats, ...]:
-        """The encoded references for inputs of one size [px], ``grey`` or not, kept until one of
-        these changes."""
+        """The references encoded for inputs of one size [px], ``grey`` or not: both are kept until
+        the size or the references change."""
         grey = grey and bool(self._pictures)
-        if self._state is None or self._state_of != (height, width, grey):
+        if self._size != (height, width):
+            self._states, self._size = {}, (height, width)
+        if grey not in self._states:
             high, wide = self.scale * height, self.scale * width
-            if self._pictures:
-                cut = [crop_to(picture, wide, high) for picture in self._pictures]
-                planes = [to_planes(greyed(picture) if grey else picture) for picture in cut]
-                refs = np.stack(planes)[None]  # (1, N, 3, s*h, s*w)
-            else:  # a graph has at least one reference; present = 0 takes it out
-                refs = np.zeros((1, 1, 3, high, wide), dtype=np.float32)
-            present = np.full(refs.shape[:2], float(bool(self._pictures)), dtype=np.float32)
-            self._state = self._runner.encode(refs, present)
-            self._state_of = (height, width, grey)
-        return self._state
+            # a graph has at least one reference; present = 0 takes it out
+            refs = np.zeros((1, max(1, self.references), 3, high, wide), dtype=np.float32)
+            present = np.zeros(refs.shape[:2], dtype=np.float32)
+            left_out = self.left_out(height, width)
+            for i, picture in enumerate(self._pictures):
+                if i not in left_out:
+                    cut = crop_to(picture, wide, high)
+                    refs[0, i], present[0, i] = to_planes(greyed(cut) if grey else cut), 1
+            self._states[grey] = self._runner.encode(refs, present)
+        return self._states[grey]
 
     def _check_lr(self, picture: Pixels, first: Pixels) -> None:
         _check_picture(picture, "the input")
