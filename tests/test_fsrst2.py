@@ -26,7 +26,7 @@ from fsrst.models.correspondence import (
     search,
     shift_table,
 )
-from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, at_half, matched_light
+from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, at_half, matched_light, thumbnail
 from fsrst.models.interface import ReferenceSR
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
@@ -51,6 +51,19 @@ def inputs(b: int = 2, n: int = 3, h: int = 9, w: int = 14, s: int = 4) -> tuple
     generator = torch.Generator().manual_seed(1)
     lr = torch.rand(b, 3, h, w, generator=generator)
     return lr, torch.rand(b, n, 3, s * h, s * w, generator=generator)
+
+
+@pytest.mark.parametrize("size", [(8, 13), (32, 32), (32, 64), (128, 256)])
+def test_thumbnails_are_means_of_large_pictures_and_interpolate_small_ones(
+    size: tuple[int, int],
+) -> None:
+    """Every pixel counts: single ones of a large noisy picture would say little."""
+    picture = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
+    if min(size) > 64:
+        wanted = F.adaptive_avg_pool2d(picture, 32)
+    else:
+        wanted = F.interpolate(picture, size=(32, 32), mode="bilinear", align_corners=False)
+    assert torch.allclose(thumbnail(picture), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize(

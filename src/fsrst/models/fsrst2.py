@@ -425,10 +425,22 @@ def second_where(second: Tensor, ways: Tensor) -> Tensor:
 
 
 def thumbnail(picture: Tensor) -> Tensor:
-    """(M, 3, h, w) of any size -> (M, 3, 32, 32)."""
-    return F.interpolate(
-        picture.float(), size=(POSE_SIDE, POSE_SIDE), mode="bilinear", align_corners=False
-    )
+    """(M, 3, h, w) of any size -> (M, 3, 32, 32): means of what lies under each of its pixels."""
+    with full_precision(picture):
+        rows, columns = averages(picture.shape[-2], picture), averages(picture.shape[-1], picture)
+        return rows @ picture.float() @ columns.transpose(0, 1)
+
+
+def averages(length: int, like: Tensor) -> Tensor:
+    """(32, length): row i weighs a line's pixels by how much of them lies in its i-th part of 32,
+    widened to a pixel's width where it is smaller (which is linear interpolation)."""
+    pixel = torch.arange(length, device=like.device, dtype=torch.float32)
+    part = (pixel[-1:] + 1) / POSE_SIDE
+    centre = (torch.arange(POSE_SIDE, device=like.device)[:, None] + 0.5) * part
+    half = part.clamp(min=1) / 2
+    under = torch.minimum(pixel + 1, centre + half) - torch.maximum(pixel, centre - half)
+    weights = under.clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def luma(picture: Tensor) -> Tensor:
