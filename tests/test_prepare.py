@@ -3,8 +3,10 @@
 import json
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,20 @@ from fsrst.data.prepare.video import find_clips, frames_of_rule, prepare_video
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, to_float, write_image
+
+
+
+def stop_at_picture(monkeypatch: pytest.MonkeyPatch, module: ModuleType, number: int) -> None:
+    """Ctrl-C before ``module`` writes its picture of this number."""
+    numbers = count(1)
+
+    def write(path: Path, pixels: Pixels) -> None:
+        if next(numbers) == number:
+            raise KeyboardInterrupt
+        write_image(path, pixels)
+
+    monkeypatch.setattr(module, "write_image", write)
+
 
 # --- folder per identity --------------------------------------------------------------------------
 
@@ -525,13 +541,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     from fsrst.data.prepare import video
 
     cut: list[Path] = []
-    original = video._cut
+    original = video.write_heads
 
-    def counting(clip: video.Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-        cut.append(clip.path)
-        return original(clip, folder, options)
+    def counting(path: Path, folder: Path, record: dict[str, Any]) -> None:
+        cut.append(path)
+        original(path, folder, record)
 
-    monkeypatch.setattr(video, "_cut", counting)
+    monkeypatch.setattr(video, "write_heads", counting)
     return cut
 
 
@@ -560,6 +576,25 @@ def test_video_goes_on_where_it_was_interrupted(
     assert len(cut) == 4
     prepare(size=32, targets=2)  # other options: all again
     assert len(cut) == 7
+
+
+def test_a_stopped_run_with_other_options_leaves_nothing_that_passes_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first options again give the first pictures again, not a mixture."""
+    from fsrst.data.prepare import video
+
+    write_clip(tmp_path / "in" / "ann" / "x.mp4", 8)
+    prepare = partial(prepare_video, tmp_path / "in", tmp_path / "out", split="train", size=32)
+    prepare(box=(0, 0, 48))
+    first = {path: read_image(path) for path in (tmp_path / "out").rglob("*.png")}
+    stop_at_picture(monkeypatch, video, 3)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(box=(16, 0, 32))
+    assert not all(np.array_equal(read_image(path), first[path]) for path in first)
+    monkeypatch.undo()
+    prepare(box=(0, 0, 48))
+    assert all(np.array_equal(read_image(path), first[path]) for path in first)
 
 
 def test_video_refuses_a_box_outside(tmp_path: Path) -> None:

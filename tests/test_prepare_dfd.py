@@ -16,7 +16,7 @@ from test_prepare_paper import against_paper, grey, reasons, touch
 from fsrst.cli import run
 from fsrst.data.faces import Face
 from fsrst.data.manifest import load_manifest
-from fsrst.data.prepare import dfd
+from fsrst.data.prepare import dfd, video
 from fsrst.data.prepare.dfd import find_videos, prepare_dfd
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image
@@ -83,9 +83,10 @@ def test_dfd_whole(face_found: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
         picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
         yield from ((n, picture if wanted(n) else None) for n in range(900))
 
-    monkeypatch.setattr(dfd, "decoded", decoded)  # 82 real clips take long
+    for module in (dfd, video):
+        monkeypatch.setattr(module, "decoded", decoded)  # 82 real clips take long
     monkeypatch.setattr(dfd, "expected_frames", lambda path: 900)
-    monkeypatch.setattr(dfd, "write_image", lambda path, pixels: touch(path))
+    monkeypatch.setattr(video, "write_image", lambda path, pixels: touch(path))
     folder = videos_folder(tmp_path / "in")
     for name in dfd_names():
         touch(folder / name)

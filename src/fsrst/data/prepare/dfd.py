@@ -15,14 +15,11 @@ once. The six frames that the authors published show 2.4 face heights, with the 
 middle. The paper does not name the compression: the best that is there is taken.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from fsrst.data.faces import Face, detect_faces
 from fsrst.data.manifest import Manifest, Sample, write_manifest
@@ -38,12 +35,12 @@ from fsrst.data.prepare.video import (
     UnusableClip,
     decoded,
     expected_frames,
+    finished,
     head_of_clip,
     same_shape,
+    write_heads,
 )
 from fsrst.errors import FsrstError
-from fsrst.files import fingerprint, write_json
-from fsrst.image import crop_to, write_image
 from fsrst.progress import Progress
 
 SCENES = ("outside_talking_still_laughing", "podium_speech_happy", "talking_against_wall")
@@ -139,7 +136,9 @@ def prepare_dfd(
     def cut(video: Video) -> dict[str, Any] | str:
         """What clip.json says, or why there is none."""
         try:
-            return _finished(video, out, size) or _cut(video, out, size)
+            options = _options(video, size)
+            record = finished(out / video.folder, video.path, options)
+            return record or _cut(video, out, size)
         except UnusableClip as unusable:
             return str(unusable)
 
@@ -233,38 +232,21 @@ def _cut(video: Video, out: Path, size: int) -> dict[str, Any]:
         raise UnusableClip(f"{frames} frames, {DFD_FIRST_TARGET + 1} are needed")
     if not faces:
         raise UnusableClip("no face found")
-    left, top, side = head_of_clip(faces, shape[1], shape[0])
-    keep = {*DFD_REFERENCES, *targets}
-    for number, picture in decoded(video.path, lambda n: n in keep):
-        if picture is not None:
-            same_shape(picture, shape, number)
-            head = np.ascontiguousarray(picture[top : top + side, left : left + side])
-            write_image(out / video.folder / f"{number:06d}.png", crop_to(head, size, size))
-        if number >= targets[-1]:
-            break
     record = {
-        "size": size,
-        "source": [video.path.parent.parent.name, *fingerprint(video.path)],
-        "square": [left, top, side],
+        "options": _options(video, size),
+        "square": list(head_of_clip(faces, shape[1], shape[0])),
         "frames": frames,
         "expected": max(frames, expected_frames(video.path)),
+        "references": list(DFD_REFERENCES),
         "targets": targets,
     }
-    write_json(out / video.folder / "clip.json", record)
+    write_heads(video.path, out / video.folder, record)
     return record
 
 
-def _finished(video: Video, out: Path, size: int) -> dict[str, Any] | None:
-    """The record of an earlier run, if it was made of the same file in the same size."""
-    folder = out / video.folder
-    try:
-        record: dict[str, Any] = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
-        source = [video.path.parent.parent.name, *fingerprint(video.path)]
-        same = (record["size"], record["source"]) == (size, source)
-        numbers = (*DFD_REFERENCES, *record["targets"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and all((folder / f"{n:06d}.png").is_file() for n in numbers) else None
+def _options(video: Video, size: int) -> dict[str, Any]:
+    """What a video's pictures depend on beside its file."""
+    return {"size": size, "quality": video.path.parent.parent.name}
 
 
 def _samples(video: Video, targets: Sequence[int]) -> list[Sample]:

@@ -33,6 +33,7 @@ VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 DFD_REFERENCES = (0, 48, 96)
 DFD_FIRST_TARGET = 192
 SEARCHED_FRAMES = 5
+RECORD = "clip.json"  # beside a clip's pictures, written last
 COMPLETE = 0.98  # headers are often one or two frames off
 
 
@@ -96,7 +97,10 @@ def prepare_video(
         shown = clip.path.relative_to(source).as_posix()
         folder = f"images/{split}/{clip.identity}/{clip.name}"
         try:
-            record = _finished(out / folder, clip, options) or _cut(clip, out / folder, options)
+            record = finished(out / folder, clip.path, options)
+            if record is None:
+                record = _plan(clip, options)
+                write_heads(clip.path, out / folder, record)
         except UnusableClip as unusable:
             skipped[shown] = str(unusable)
         else:
@@ -239,8 +243,8 @@ def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
     return head_square(face, width, height)
 
 
-def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Write the clip's pictures into ``folder``, then clip.json; return what that says."""
+def _plan(clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
+    """Which square of which frames: what clip.json will say."""
     expected, there = _frames(clip.path)
     spread = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
     search = options["box"] is None
@@ -267,27 +271,50 @@ def _cut(clip: Clip, folder: Path, options: dict[str, Any]) -> dict[str, Any]:
         square = head_of_clip(faces, shape[1], shape[0])
     else:
         square = _inside(options["box"], shape, clip.path)
-    left, top, side = square
-    keep = {*references, *targets}
-    for number, picture in decoded(clip.path, lambda n: n in keep):
-        if picture is not None:
-            same_shape(picture, shape, number)
-            head = np.ascontiguousarray(picture[top : top + side, left : left + side])
-            cut = crop_to(head, options["size"], options["size"])
-            write_image(folder / f"{number:06d}.png", cut)
-        if number >= targets[-1]:
-            break
-    record = {
+    return {
         "options": options,
-        "source": fingerprint(clip.path),
         "square": list(square),
         "frames": frames,
         "expected": expected,
         "references": references,
         "targets": targets,
     }
-    write_json(folder / "clip.json", record)
-    return record
+
+
+def write_heads(path: Path, folder: Path, record: dict[str, Any]) -> None:
+    """Write ``<folder>/<number>.png`` of the frames that ``record`` names, then it, as clip.json.
+
+    An earlier run's clip.json goes first: it would vouch for a mixture if this run is stopped.
+
+    Raises
+    ------
+    UnusableClip
+        If one of the frames has another size than the first.
+    """
+    (folder / RECORD).unlink(missing_ok=True)
+    left, top, side = record["square"]
+    size = record["options"]["size"]
+    keep = {*record["references"], *record["targets"]}
+    shape = (0, 0)
+    for number, picture in decoded(path, lambda n: n in keep):
+        if picture is not None:
+            shape = same_shape(picture, shape, number)
+            head = np.ascontiguousarray(picture[top : top + side, left : left + side])
+            write_image(folder / f"{number:06d}.png", crop_to(head, size, size))
+        if number >= max(keep):
+            break
+    write_json(folder / RECORD, {**record, "source": fingerprint(path)})
+
+
+def finished(folder: Path, path: Path, options: dict[str, Any]) -> dict[str, Any] | None:
+    """An earlier run's record of ``folder``, if it was made of the same file with ``options``."""
+    try:
+        record: dict[str, Any] = loads((folder / RECORD).read_text(encoding="utf-8"))
+        same = (record["options"], record["source"]) == (options, fingerprint(path))
+        numbers = {*record["references"], *record["targets"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if same and all((folder / f"{n:06d}.png").is_file() for n in numbers) else None
 
 
 def same_shape(picture: Pixels, shape: tuple[int, int], number: int) -> tuple[int, int]:
@@ -298,17 +325,6 @@ def same_shape(picture: Pixels, shape: tuple[int, int], number: int) -> tuple[in
             f"frame {number} has {width}x{height}, those before {shape[1]}x{shape[0]}; cut it there"
         )
     return height, width
-
-
-def _finished(folder: Path, clip: Clip, options: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of an earlier run, if it was made of the same file with the same options."""
-    try:
-        record: dict[str, Any] = loads((folder / "clip.json").read_text(encoding="utf-8"))
-        same = (record["options"], record["source"]) == (options, fingerprint(clip.path))
-        numbers = {*record["references"], *record["targets"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and all((folder / f"{n:06d}.png").is_file() for n in numbers) else None
 
 
 def _inside(box: Sequence[int], shape: tuple[int, int], path: Path) -> Square:
