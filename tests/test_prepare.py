@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fsrst.cli import run
 from fsrst.data.faces import Face, aligned_face
-from fsrst.data.manifest import load_manifest
+from fsrst.data.manifest import load_manifest, write_manifest
 from fsrst.data.prepare.author_layout import prepare_author_layout
 from fsrst.data.prepare.folder import prepare_folder
 from fsrst.data.prepare.video import find_clips, frames_of_rule, prepare_video
-from fsrst.data.synthetic import draw_face
+from fsrst.data.synthetic import draw_face, write_synthetic
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, to_float, write_image
-
 
 
 def stop_at_picture(monkeypatch: pytest.MonkeyPatch, module: ModuleType, number: int) -> None:
@@ -38,7 +38,7 @@ def stop_at_picture(monkeypatch: pytest.MonkeyPatch, module: ModuleType, number:
 # --- folder per identity --------------------------------------------------------------------------
 
 
-def people(root: Path, names: str = "ab", pictures: int = 4) -> Path:
+def people(root: Path, names: Sequence[str] = "ab", pictures: int = 4) -> Path:
     for identity, name in enumerate(names):
         for view in range(pictures):
             write_image(root / name / f"{view}.png", draw_face(identity, view, 48))
@@ -51,6 +51,7 @@ def test_folder(tmp_path: Path) -> None:
     manifest = prepare_folder(source, tmp_path / "out", split="train", size=32)
     assert manifest == load_manifest(tmp_path / "out")
     assert {sample.identity for sample in manifest.samples} == {"a", "b"}
+    assert manifest.info["made_by"]["train"]["left_out"] == {"lonely": "1 picture, 2 are needed"}
     assert len(manifest.samples) == 8
     for sample in manifest.samples:
         assert len(sample.references) == 3
@@ -89,7 +90,9 @@ def test_what_is_refused_leaves_the_set_as_it_was(tmp_path: Path) -> None:
     source = people(tmp_path / "in2", "ab")
     with pytest.raises(FsrstError, match="holds pictures of 32 px, not 64"):
         prepare_folder(source, out, split="train", size=64)
-    with pytest.raises(FsrstError, match="'a' is in split 'train' already"):
+    with pytest.raises(
+        FsrstError, match="'a' is in split 'train' already.*into a source folder for"
+    ):
         prepare_folder(source, out, split="val", size=32)
     write_image(source / "b" / "0.jpg", draw_face(1, 0, 48))
     with pytest.raises(FsrstError, match=r"0\.jpg and .*0\.png would both become 0\.png"):
@@ -182,6 +185,161 @@ def test_folder_leaves_out_what_cannot_be_read(tmp_path: Path) -> None:
     unreadable = manifest.info["made_by"]["train"]["unreadable"]
     assert list(unreadable) == ["a/1.png", "c/0.png", "c/1.png"]
     assert "damaged" in unreadable["a/1.png"] and "not a picture" in unreadable["c/0.png"]
+
+
+def test_folder_names_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = people(tmp_path / "in", "abc", pictures=2)
+    (source / "a" / "2.HEIC").touch()
+    (source / "a" / "deep").mkdir()
+    (source / "a" / "deep" / "notes.txt").touch()
+    (source / "b" / "1.png").write_bytes(b"no picture")
+    (source / "d").mkdir()
+    (source / "faces.csv").touch()
+    (source / "c" / "0.png").rename(source / "loose.png")
+    people(source, "ef", pictures=2)
+    command = ["prepare", "folder", str(source), str(tmp_path / "out"), "--split", "train"]
+    assert run([*command, "--size", "32", "--prefix", "p-"]) == 0
+    made_by = load_manifest(tmp_path / "out").info["made_by"]["train:p-"]
+    assert made_by["left_out"] == {
+        "a/2.HEIC": "export it as JPEG or PNG first",
+        "a/deep/notes.txt": "no picture by its name",
+        "b": "1 picture, 2 are needed",
+        "c": "1 picture, 2 are needed",
+        "d": "no pictures, 2 are needed",
+        "loose.png": "not in a person's folder",
+    }
+    said = capsys.readouterr().err
+    assert "left out b/1.png: " in said and "\nleft out 6: a/2.HEIC (export it" in said
+    assert said.endswith(", ... (dataset.json names all)\n")
+    for picture in (source / "a").glob("*.png"):
+        picture.unlink()
+    for name in "bcef":
+        (source / name).rename(tmp_path / name)
+    with pytest.raises(FsrstError, match=r"two or more pictures \(a/2\.HEIC: export it"):
+        prepare_folder(source, tmp_path / "other", split="train")
+
+
+def test_folder_progress_reaches_the_end(tmp_path: Path) -> None:
+    source = people(tmp_path / "in", "ab", pictures=3)
+    (source / "b" / "2.png").write_bytes(b"no picture")
+    seen: list[tuple[int, int]] = []
+    prepare_folder(
+        source,
+        tmp_path / "out",
+        split="train",
+        size=32,
+        progress=lambda done, total, what: seen.append((done, total)),
+    )
+    assert seen == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize("options", [{"samples_per_identity": 0}, {"references": -1}, {"size": 0}])
+def test_folder_refuses_options(tmp_path: Path, options: dict[str, int]) -> None:
+    source = people(tmp_path / "in")
+    with pytest.raises(FsrstError, match="at least"):
+        prepare_folder(source, tmp_path / "out", split="train", **options)  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_begins_with_a_dot_is_skipped(tmp_path: Path) -> None:
+    """macOS writes ._1.png beside 1.png on other file systems, Windows' shares .Trashes."""
+    source = people(tmp_path / "in", pictures=2)
+    people(source, [".Trashes", ".thumbnails"], pictures=2)
+    (source / ".thumbnails").rename(source / "a" / ".thumbnails")
+    (source / "a" / "._1.png").touch()
+    made = prepare_folder(source, tmp_path / "out", split="train", size=32)
+    assert len(made.samples) == 4
+    made_by = made.info["made_by"]["train"]
+    assert made_by["left_out"] == made_by["unreadable"] == {}
+    source = author_tree(tmp_path / "author")
+    for path in [*source.rglob("*.png")]:
+        path.with_name(f"._{path.name}").touch()
+    made = prepare_author_layout(source, tmp_path / "out2", split="train", size=32)
+    assert len(made.samples) == 3 and len(made.samples[0].references) == 3
+    for name in ("ann/x.mp4", "ann/._x.mp4", ".Trashes/x.mp4"):
+        (tmp_path / "clips" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clips" / name).touch()
+    assert [clip.path.name for clip in find_clips(tmp_path / "clips")] == ["x.mp4"]
+
+
+@pytest.mark.parametrize("prefix", ["", "lfw-"])
+def test_a_stopped_run_leaves_no_split_of_both_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    from fsrst.data.prepare import folder
+
+    out, source = tmp_path / "out", people(tmp_path / "in")
+    prepare = partial(prepare_folder, source, split="train", size=32)
+    for place in (out, tmp_path / "other"):
+        prepare_folder(people(tmp_path / "val", "cd"), place, split="val", size=32)
+        if prefix:
+            prepare(place)
+        prepare(place, prefix=prefix)
+    stop_at_picture(monkeypatch, folder, 3)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(out, prefix=prefix, crop=0.5)
+    stopped = load_manifest(out)
+    assert len(stopped.split("val")) == 8
+    if prefix:
+        assert {s.identity for s in stopped.split("train")} == {"a", "b"}
+        assert set(stopped.info["made_by"]) == {"train", "val"}
+    else:
+        with pytest.raises(FsrstError, match="no split 'train'.* prepare again"):
+            stopped.split("train")
+        assert set(stopped.info["made_by"]) == set(stopped.info["counts"]) == {"val"}
+    monkeypatch.undo()
+    again = prepare(out, prefix=prefix, crop=0.5)
+    other = prepare(tmp_path / "other", prefix=prefix, crop=0.5)
+    assert (again.samples, again.info) == (other.samples, {**other.info, "name": "out"})
+
+
+@pytest.mark.parametrize("kind", ["folder", "author", "synthetic", "video"])
+def test_a_stopped_run_over_the_only_split_leaves_no_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    from fsrst.data import synthetic
+    from fsrst.data.prepare import author_layout, folder, video
+
+    source, out = tmp_path / "in", tmp_path / "out"
+    module: ModuleType
+    prepare: Callable[[], Any]
+    if kind == "folder":
+        module, prepare = folder, partial(prepare_folder, people(source), out, split="train")
+    elif kind == "author":
+        prepare = partial(prepare_author_layout, author_tree(source), out, split="train")
+        module = author_layout
+    elif kind == "synthetic":
+        module, prepare = synthetic, partial(write_synthetic, out, identities=2, views=2, size=32)
+    else:
+        write_clip(source / "ann" / "x.mp4", 8)
+        module, prepare = video, partial(prepare_video, source, out, split="train", box=BOX)
+    whole = prepare()
+    if kind == "video":  # else nothing is to be done
+        (out / whole.samples[0].target).unlink()
+    stop_at_picture(monkeypatch, module, 3)
+    with pytest.raises(KeyboardInterrupt):
+        prepare()
+    with pytest.raises(FsrstError, match=r"no manifest\.jsonl"):
+        load_manifest(out)
+    monkeypatch.undo()
+    assert prepare() == whole == load_manifest(out)
+
+
+def test_drawn_faces_replace_no_other_set(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare_folder(people(tmp_path / "in"), out, split="train", size=32)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    draw = partial(write_synthetic, identities=2, views=2)
+    with pytest.raises(FsrstError, match="made by folder, not by synthetic; choose another folder"):
+        draw(out, size=32)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    write_manifest(out, load_manifest(out).samples, {"name": "out", "size": 32, "made_by": {}})
+    with pytest.raises(FsrstError, match="made by another program, not by synthetic"):
+        draw(out, size=32)
+    draw(tmp_path / "drawn", size=32)
+    assert draw(tmp_path / "drawn", size=24).info["size"] == 24
 
 
 def test_folder_aligns_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -372,8 +530,6 @@ BOX = (8, 0, SIDE)
 
 
 def test_the_command_line_takes_a_box(tmp_path: Path) -> None:
-    from fsrst.cli import run
-
     write_clip(tmp_path / "in" / "ann" / "x.mp4", 12)
     box = ",".join(str(number) for number in BOX)
     command = ["prepare", "video", str(tmp_path / "in"), str(tmp_path / "out"), "--split", "train"]
@@ -599,8 +755,10 @@ def test_a_stopped_run_with_other_options_leaves_nothing_that_passes_as_finished
 
 def test_video_refuses_a_box_outside(tmp_path: Path) -> None:
     write_clip(tmp_path / "in" / "ann" / "x.mp4", 8)
+    prepare_video(tmp_path / "in", tmp_path / "out", split="val", box=BOX)
     with pytest.raises(FsrstError, match=r"box 40,0,64 .* 96x64 px pictures of .*x\.mp4"):
         prepare_video(tmp_path / "in", tmp_path / "out", split="val", box=(40, 0, 64))
+    assert load_manifest(tmp_path / "out").split("val")  # nothing was replaced
 
 
 @pytest.mark.parametrize("options", [{"targets": 0}, {"target_step": 0}, {"extra_references": -1}])

@@ -19,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+SHOWN_NAMES = 3  # of what is left out
+
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The data set; another split is added.")]
 Split = Annotated[str, typer.Option(help="Name of the split, such as train or val.")]
 Size = Annotated[int, typer.Option(min=16, help="Side of the target pictures [px].")]
@@ -76,6 +78,10 @@ def folder(
     made_by = manifest.info["made_by"][f"{split}:{prefix}" if prefix else split]
     for picture, reason in made_by["unreadable"].items():
         note(f"left out {picture}: {reason}")
+    if left_out := made_by["left_out"]:
+        shown = [f"{name} ({reason})" for name, reason in list(left_out.items())[:SHOWN_NAMES]]
+        more = ", ... (dataset.json names all)" if len(left_out) > SHOWN_NAMES else ""
+        note(f"left out {len(left_out)}: {', '.join(shown)}{more}")
 
 
 @app.command()
@@ -232,7 +238,9 @@ def voxceleb2(
 
 @app.command()
 def synthetic(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The data set; it is replaced.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The data set; earlier drawn faces are replaced.")
+    ],
     identities: Annotated[int, typer.Option(min=2, help="Number of drawn people.")] = 64,
     views: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 8,
     val: Annotated[

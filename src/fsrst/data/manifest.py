@@ -93,7 +93,9 @@ class Manifest:
         found = [sample for sample in self.samples if sample.split == name]
         if not found:
             have = ", ".join(sorted({sample.split for sample in self.samples})) or "none"
-            raise FsrstError(f"{self.root} has no split {name!r}; it has: {have}")
+            raise FsrstError(
+                f"{self.root} has no split {name!r}; it has: {have}; prepare again or name another"
+            )
         return found
 
 
@@ -218,8 +220,64 @@ def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] =
         if split_of.get(identity, split) != split:
             raise FsrstError(
                 f"{out}: identity {identity!r} is in split {split_of[identity]!r} already and would"
-                f" be in {split!r} too; a person may be in one split only"
+                f" be in {split!r} too; a person may be in one split only: first part the people"
+                " into a source folder for each split"
             )
+
+
+def refuse_another_set(
+    out: Path, kind: str, *, size: int | None = None, quality: str | None = None
+) -> None:
+    """A data set made as a whole replaces its own earlier version only: another's manifest would be
+    lost, and an interrupted run would leave both kinds of pictures.
+
+    Raises
+    ------
+    FsrstError
+        If ``out`` holds a data set that was made in another way, or of another ``size`` [px] or
+        ``quality``; None: any.
+    """
+    if not (out / MANIFEST).is_file():
+        return
+    try:
+        info = json.loads((out / DATASET).read_text(encoding="utf-8"))
+        kinds = {str(how["prepare"]) for how in info["made_by"].values()}
+        qualities = {how.get("quality") for how in info["made_by"].values()}
+        before = info["size"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        kinds, qualities, before = {"another program"}, {quality}, size
+    if kinds != {kind}:
+        makers = " and ".join(sorted(kinds)) or "another program"
+        raise FsrstError(
+            f"{out} holds a data set made by {makers}, not by {kind}; choose another folder"
+        )
+    for what, there, now in (("px", {before}, size), ("compression", qualities, quality)):
+        if now is not None and there != {now}:
+            raise FsrstError(
+                f"{out} holds pictures of {' and '.join(sorted(map(str, there)))} {what}, not"
+                f" {now}; choose another folder"
+            )
+
+
+def take_out(root: Path, split: str, prefix: str = "") -> None:
+    """Take a split, or its people whose names begin with ``prefix``, out of a set at ``root``.
+
+    For what is about to replace their pictures: if it is stopped, no manifest vouches for a set
+    that is half of each. Of a set without another person no manifest is left.
+    """
+    if not (root / MANIFEST).is_file():
+        return
+    before = _read(root)
+    kept = [s for s in before.samples if s.split != split or not s.identity.startswith(prefix)]
+    if len(kept) == len(before.samples):
+        return
+    if not kept:
+        (root / MANIFEST).unlink()
+        return
+    made_by = before.info.get("made_by", {})
+    gone = f"{split}:{prefix}"  # as it begins: without a prefix all sources of the split
+    made_by = {key: how for key, how in made_by.items() if not f"{key}:".startswith(gone)}
+    write_manifest(root, kept, {**before.info, "made_by": made_by})
 
 
 def require_plain_name(option: str, name: str) -> None:

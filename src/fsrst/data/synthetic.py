@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fsrst.data.drawing import draw_face
-from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.data.manifest import MANIFEST, Manifest, Sample, refuse_another_set, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import write_image
 from fsrst.progress import Progress
@@ -33,12 +33,12 @@ def write_synthetic(
 
     Every picture is the target of one sample, with all others of the person as references, the
     next view first. ``splits`` gives the number of identities of each split, in order (None: one
-    in eight, at least one, is "val", the others "train"). A data set at ``root`` is replaced.
+    in eight, at least one, is "val", the others "train"). Drawn faces at ``root`` are replaced.
 
     Raises
     ------
     FsrstError
-        If the numbers do not fit together or ``root`` cannot be written.
+        If the numbers do not fit together, ``root`` holds another data set, or cannot be written.
     """
     root = Path(root)
     if splits is None:
@@ -51,6 +51,8 @@ def write_synthetic(
         )
     if sum(splits.values()) != identities:
         raise FsrstError(f"splits {dict(splits)} do not add up to {identities} identities")
+    refuse_another_set(root, "synthetic")
+    (root / MANIFEST).unlink(missing_ok=True)  # a stopped run is no data set
     split_of = [name for name, count in splits.items() for _ in range(count)]
     samples: list[Sample] = []
     for index, split in enumerate(split_of):

@@ -11,7 +11,7 @@ Command: ``fsrst prepare author SOURCE OUT --split train``
 from collections.abc import Mapping
 from pathlib import Path
 
-from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
+from fsrst.data.manifest import Manifest, Sample, check_place, take_out, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
 from fsrst.progress import Progress
@@ -63,6 +63,7 @@ def prepare_author_layout(
             raise FsrstError(f"{source / 'rf' / name / '1.png'} is missing; {LAYOUT}")
         if identities is not None and name not in identities:
             raise FsrstError(f"{target}: the mapping of names to identities has no {name!r}")
+    take_out(out, split)  # a stopped run must not leave half of each
     samples: list[Sample] = []
     for done, (target, references) in enumerate(references_of.items(), start=1):
         name = target.stem
@@ -96,7 +97,11 @@ def _pictures(folder: Path) -> list[Path]:
     FsrstError
         If two differ by their suffix only.
     """
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
     found.sort(key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(12), path.name))
     for first, second in zip(found, found[1:], strict=False):
         if first.stem == second.stem:

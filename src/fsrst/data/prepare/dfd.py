@@ -22,13 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from fsrst.data.faces import Face, detect_faces
-from fsrst.data.manifest import Manifest, Sample, write_manifest
-from fsrst.data.prepare.paper import (
-    Count,
-    beside_paper,
-    in_parallel,
-    refuse_another_set,
-)
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
+from fsrst.data.prepare.paper import Count, beside_paper, in_parallel
 from fsrst.data.prepare.video import (
     DFD_FIRST_TARGET,
     DFD_REFERENCES,

@@ -19,10 +19,11 @@ from fsrst.data.manifest import (
     check_place,
     load_manifest,
     require_plain_name,
+    take_out,
     write_manifest,
 )
 from fsrst.errors import FsrstError
-from fsrst.image import IMAGE_SUFFIXES, Pixels, crop_to, read_image, write_image
+from fsrst.image import IMAGE_SUFFIXES, UNREADABLE, Pixels, crop_to, read_image, write_image
 from fsrst.progress import Progress
 
 
@@ -48,15 +49,24 @@ def prepare_folder(
     by ``seed``; each of the first ``samples_per_identity`` (None: all) becomes a target, the next
     ``references`` in that order (0: all the others) its references. Identities get ``prefix``,
     so that several sources can share a data set. A picture that cannot be read or shows no face
-    is left out; dataset.json names it under made_by/<split>/unreadable.
+    is left out; dataset.json names it under made_by/<split>/unreadable, and under left_out files
+    that are no pictures by their names, pictures outside of the folders, and people with fewer than
+    two pictures. Files and folders whose names begin with a dot are not looked at.
 
     Raises
     ------
     FsrstError
-        If the layout is another one, two pictures of a person differ by their suffix only, or
-        what is made would not fit into the set (``check_place``): before a picture is written.
+        If a number is out of its range, the layout is another one, two pictures of a person differ
+        by their suffix only, or what is made would not fit into the set (``check_place``): before a
+        picture is written.
     """
     source, out = Path(source), Path(out)
+    most = 1 if samples_per_identity is None else samples_per_identity
+    if min(size, most) < 1 or references < 0:
+        raise FsrstError(
+            f"size {size} and samples_per_identity {samples_per_identity} must be at least 1,"
+            f" references {references} at least 0"
+        )
     if not source.is_dir():
         raise FsrstError(f"{source} is not a folder; expected <source>/<identity>/<pictures>")
     if not 0 < crop <= 1:
@@ -68,15 +78,17 @@ def prepare_folder(
         _check_prefix(out, split, prefix)
     if out.resolve().is_relative_to(source.resolve()):
         raise FsrstError(f"{out} lies in {source}, whose folders are people; choose another place")
-    people = _people(source, prefix)
+    people, left_out = _people(source, prefix)
     _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
+    take_out(out, split, prefix)  # a stopped run must not leave half of each
     made, unreadable = _write_pictures(
         people, source, out / "images" / split, size, crop, align, progress
     )
     samples: list[Sample] = []
     for identity, sources in made.items():
         if len(sources) < 2:
+            left_out[identity.removeprefix(prefix)] = _too_few(len(sources))
             continue
         names = list(sources)
         order = np.random.default_rng([seed, *identity.encode()]).permutation(len(names))
@@ -112,6 +124,7 @@ def prepare_folder(
             "samples_per_identity": samples_per_identity,
             "seed": seed,
             "unreadable": unreadable,
+            "left_out": left_out,
         }
     }
     info = {"name": out.name, "size": size, "made_by": made_by}
@@ -143,8 +156,8 @@ def _write_pictures(
                 write_image(folder / identity / f"{name}.png", _square(picture, size, crop, align))
             except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
-                continue
-            made[identity][name] = shown
+            else:
+                made[identity][name] = shown
             if progress:
                 progress(done, total, identity)
     return made, unreadable
@@ -198,12 +211,28 @@ class UnusablePicture(Exception):
     """Why one picture is left out; the others go on."""
 
 
-def _people(source: Path, prefix: str) -> dict[str, dict[str, Path]]:
-    """Identity -> name inside the person's folder -> picture; people with two or more."""
+def _people(source: Path, prefix: str) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
+    """Who is there, and what is not taken.
+
+    Returns
+    -------
+    Identity -> name inside the person's folder -> picture, of people with two or more; and path in
+    ``source`` -> why this file or person is left out.
+    """
     people: dict[str, dict[str, Path]] = {}
-    for person in sorted(path for path in source.iterdir() if path.is_dir()):
+    left_out: dict[str, str] = {}
+    for person in sorted(path for path in source.iterdir() if not path.name.startswith(".")):
+        if not person.is_dir():
+            if person.suffix.lower() in IMAGE_SUFFIXES:
+                left_out[person.name] = "not in a person's folder"
+            continue
         named: dict[str, Path] = {}
-        for picture in sorted(p for p in person.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES):
+        for picture in files_below(person):
+            suffix = picture.suffix.lower()
+            if suffix not in IMAGE_SUFFIXES:
+                why = UNREADABLE.get(suffix, "no picture by its name")
+                left_out[picture.relative_to(source).as_posix()] = why
+                continue
             inside = "-".join(picture.relative_to(person).with_suffix("").parts)
             if inside in named:
                 raise FsrstError(
@@ -212,12 +241,31 @@ def _people(source: Path, prefix: str) -> dict[str, dict[str, Path]]:
             named[inside] = picture
         if len(named) >= 2:
             people[prefix + person.name] = named
+        else:
+            left_out[person.name] = _too_few(len(named))
     if not people:
+        first = "".join(f" ({path}: {why})" for path, why in list(left_out.items())[:1])
         raise FsrstError(
-            f"{source} has no folder with two or more pictures; expected"
+            f"{source} has no folder with two or more pictures{first}; expected"
             " <source>/<identity>/<pictures>"
         )
-    return people
+    return people, left_out
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Files at any depth, sorted. What begins with a dot (macOS writes ``._1.png`` beside
+    ``1.png``) is skipped, and what is in such a folder.
+    """
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _too_few(pictures: int) -> str:
+    return f"{pictures or 'no'} picture{'' if pictures == 1 else 's'}, 2 are needed"
 
 
 def _square(picture: Path, size: int, crop: float, align: bool) -> Pixels:

@@ -5,7 +5,6 @@ names in its PNG text what it was made of, so an interrupted run goes on where i
 that has changed is read again.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,6 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from fsrst.data.manifest import DATASET, MANIFEST
 from fsrst.errors import FsrstError
 from fsrst.files import fingerprint
 from fsrst.image import Pixels, write_image
@@ -134,34 +132,3 @@ def is_made_of(path: Path, text: str) -> bool:
 def write_made_of(path: Path, pixels: Pixels, text: str) -> None:
     """Write a PNG that ``is_made_of`` will know."""
     write_image(path, pixels, {MADE_OF: text})
-
-
-def refuse_another_set(out: Path, kind: str, *, size: int, quality: str | None = None) -> None:
-    """A data set of the paper replaces its own earlier version only: an interrupted run would
-    leave both kinds of pictures under the old manifest.
-
-    Raises
-    ------
-    FsrstError
-        If ``out`` holds a data set that was made in another way, of another size [px] or quality.
-    """
-    if not (out / MANIFEST).is_file():
-        return
-    try:
-        info = json.loads((out / DATASET).read_text(encoding="utf-8"))
-        kinds = {str(how["prepare"]) for how in info["made_by"].values()}
-        qualities = {how.get("quality") for how in info["made_by"].values()}
-        before = info["size"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        kinds, qualities, before = {"another program"}, {quality}, size
-    if kinds != {kind}:
-        raise FsrstError(
-            f"{out} holds a data set made by {' and '.join(sorted(kinds))}, not by {kind};"
-            " choose another folder"
-        )
-    for what, there, now in (("px", {before}, size), ("compression", qualities, quality)):
-        if now is not None and there != {now}:
-            raise FsrstError(
-                f"{out} holds pictures of {' and '.join(sorted(map(str, there)))} {what}, not"
-                f" {now}; choose another folder"
-            )

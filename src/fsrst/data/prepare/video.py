@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from fsrst.data.faces import Face, detect_faces, head_square
-from fsrst.data.manifest import Manifest, Sample, check_place, write_manifest
+from fsrst.data.manifest import Manifest, Sample, check_place, take_out, write_manifest
+from fsrst.data.prepare.folder import files_below
 from fsrst.errors import FsrstError
 from fsrst.files import fingerprint, write_json
 from fsrst.image import Pixels, crop_to, write_image
@@ -100,6 +101,7 @@ def prepare_video(
             record = finished(out / folder, clip.path, options)
             if record is None:
                 record = _plan(clip, options)
+                take_out(out, split)  # a stopped run must not leave half of each
                 write_heads(clip.path, out / folder, record)
         except UnusableClip as unusable:
             skipped[shown] = str(unusable)
@@ -125,11 +127,11 @@ def find_clips(source: Path) -> list[Clip]:
     )
     if not source.is_dir():
         raise FsrstError(f"{source} is not a folder; {layout}")
-    paths = sorted(
+    paths = [
         path
-        for path in source.rglob("*")
+        for path in files_below(source)
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
-    )
+    ]
     if not paths:
         raise FsrstError(f"no clip in {source}; {layout}")
     named = []

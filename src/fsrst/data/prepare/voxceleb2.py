@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fsrst.data.manifest import Manifest, Sample, write_manifest
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
     Count,
@@ -30,7 +30,6 @@ from fsrst.data.prepare.paper import (
     is_made_of,
     made_of,
     read_index,
-    refuse_another_set,
     write_made_of,
 )
 from fsrst.data.prepare.video import UnusableClip, decoded
