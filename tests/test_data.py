@@ -470,6 +470,24 @@ def test_holdout_identities_are_never_trained_on(tmp_path: Path) -> None:
         training_set(make(tmp_path / "b"), holdout=4)
 
 
+def test_who_is_held_out_of_one_set_is_trained_on_in_none(tmp_path: Path) -> None:
+    """Also where the sets' lists of people differ by one, and each draws others."""
+    sets = [make(tmp_path / "a", people=12), make(tmp_path / "b", people=13)]
+    data = TrainingSet(
+        sets,
+        "train",
+        scale=4,
+        n_references=3,
+        augmentation=Augmentation(),
+        seed=13,
+        holdout_identities=2,
+    )
+    out = {sample.identity for _, sample in data.holdout}
+    assert len(out) > 2  # not the same two of both
+    assert not out & {sample.identity for _, sample in data.samples}
+    assert len(data.holdout) + len(data.samples) == 4 * (12 + 13)
+
+
 def test_pixels_are_decoded_once_and_again_when_a_picture_changes(tmp_path: Path) -> None:
     manifest = make(tmp_path)
     sample = manifest.samples[0]

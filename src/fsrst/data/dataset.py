@@ -79,7 +79,8 @@ class TrainingSet:
         once): the sample's own, and others drawn from the pictures that are not among the
         references, or where none is left, the own again.
     holdout_identities
-        Number of identities per set, drawn by ``seed``, that are kept out and given by ``holdout``.
+        Number of identities per set, drawn by ``seed``, that are kept out of all sets and given by
+        ``holdout``: the same people may lie in two sets.
     """
 
     def __init__(
@@ -103,17 +104,19 @@ class TrainingSet:
         self._shuffled = (-1, np.empty(0, int))  # epoch and its order
         self.samples: list[tuple[Store, Sample]] = []
         self.holdout: list[tuple[Store, Sample]] = []
-        for manifest in manifests:
-            members = manifest.split(split)
-            store = Store(manifest, members)
-            groups = by_identity(members)
-            if holdout_identities >= len(groups):
+        people = [list(by_identity(manifest.split(split))) for manifest in manifests]
+        kept_out: set[str] = set()
+        for names in people:
+            drawn = np.random.default_rng([seed, 7]).permutation(names)
+            kept_out.update(drawn[:holdout_identities])
+        for manifest, names in zip(manifests, people, strict=True):
+            if kept_out.issuperset(names):
                 raise FsrstError(
                     f"{manifest.root}: holdout_identities {holdout_identities} leaves none of"
-                    f" {len(groups)} identities to train on"
+                    f" {len(names)} identities to train on"
                 )
-            names = np.random.default_rng([seed, 7]).permutation(list(groups))
-            kept_out = set(names[:holdout_identities])
+            members = manifest.split(split)
+            store = Store(manifest, members)
             for sample in members:
                 group = self.holdout if sample.identity in kept_out else self.samples
                 group.append((store, sample))
