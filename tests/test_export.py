@@ -214,11 +214,14 @@ def test_networks_that_choose_may_differ_at_a_few_pixels(
     off(0.015)
     with pytest.raises(FsrstError, match="differ by 1 for batch 1 and 0"):
         export(model, {}, tmp_path / "net")
+    assert not list(tmp_path.iterdir())
     model.chooses = True
     assert max(export(model, {}, tmp_path / "net")["parity"].values()) < 1e-5
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     off(0.03)
     with pytest.raises(FsrstError, match="differ by 1 for batch 1 and 0"):
         export(model, {}, tmp_path / "net")
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 TINY = {**PLAIN, **TEXTURE}

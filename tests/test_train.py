@@ -223,6 +223,13 @@ def test_training_starts_from_given_weights(data: Path, whole: Path, tmp_path: P
     assert all(torch.allclose(ours[key], start[key], atol=1e-9) for key in ours)
     with pytest.raises(FsrstError, match="holds fsrst-small, not fsrst"):
         train(options(data, tmp_path / "b", init_from=str(whole), model="fsrst"))
+    other = tmp_path / "other.safetensors"
+    shutil.copy(train(run, resume=True), other)
+    kept = options(data, tmp_path / "kept", init_from=str(other), samples=4, **slow)
+    train(kept)
+    shutil.copy(whole, other)
+    with pytest.raises(FsrstError, match=r"other.safetensors holds weights \w{16}, .* began from"):
+        train(kept, resume=True)
 
 
 def test_options_that_given_weights_do_not_have_are_refused(

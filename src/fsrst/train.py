@@ -119,6 +119,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     kept: dict[str, Any] = {
         "options": options,
         "pictures": pictures,
+        "start": start,
         "model": model,
         "averaged": averaged,
         "optimizer": optimizer,
@@ -261,6 +262,7 @@ def _save_checkpoint(
     *,
     options: TrainOptions,
     pictures: list[str],
+    start: str | None,
     model: ReferenceSR,
     averaged: ReferenceSR | None,
     optimizer: Any,
@@ -269,6 +271,7 @@ def _save_checkpoint(
     state = {
         "options": options.model_dump_json(),
         "pictures": pictures,
+        "started_from": start,
         "done": done,
         "rows": rows,
         "model": model.state_dict(),
@@ -285,6 +288,7 @@ def _load_checkpoint(
     *,
     options: TrainOptions,
     pictures: list[str],
+    start: str | None,
     model: ReferenceSR,
     averaged: ReferenceSR | None,
     optimizer: Any,
@@ -310,6 +314,12 @@ def _load_checkpoint(
                 f"{root} has other pictures than when {path} was made: going on would be another"
                 " run; prepare it as it was, or choose another `out`"
             )
+    before = state.get("started_from", start)
+    if before != start:
+        raise FsrstError(
+            f"{options.init_from} holds weights {start}, {path} began from {before}: put them back"
+            " there, or choose another `out`"
+        )
     model.load_state_dict(state["model"])
     if averaged is not None:
         averaged.load_state_dict(state["averaged"])

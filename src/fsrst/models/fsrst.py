@@ -5,7 +5,7 @@
 
 Jois, DiLillo, Storer: "Reference-Based Face Super-Resolution Using the Spatial Transformer".
 Deviations: luma is a float, where the authors' prepared references hold whole levels; the sum of
-eq. 12 is not clamped; distances of eq. 6 are at least 1e-6, for their gradient at 0.
+eq. 12 is not clamped; distances (eq. 6, 7) are at least 1e-6, for their gradient at 0.
 """
 
 from torch import Tensor

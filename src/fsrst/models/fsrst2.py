@@ -186,7 +186,7 @@ class FSRST2(ReferenceSR):
             lit = (each(colours, n) - offset) / gain  # the input in the light of each reference
             shift, fit = self.correspond(lit, blurred.flatten(0, 1), theta, drift, gain)
             light = gain * CONTRAST
-            # judged (B*N, 12, h, w), features (B*N, channels, h, w)
+            # judged (B*N, 3, h, w, 4), features (B*N, channels, h, w)
             judged = self.move(sketch.flatten(0, 1), shift, theta, SKETCH) * light[..., None]
             seen = self.compare_refs(torch.cat((as_channels(judged), fit), dim=1))
             expected = first(each(last(self.compare_lr(features_lr)), n))
@@ -331,7 +331,7 @@ class FSRST2(ReferenceSR):
         sharing = batch["lr"].shape[0] // refs.shape[0]
         seen = each(thumbnail(batch["lr"][::sharing]), refs.shape[1])
         thumbnails = thumbnail(low)
-        gain, offset = matched_light(thumbnails, seen)  # as ``pose`` sees them
+        gain, offset = matched_light(thumbnails, seen)  # nearly as ``pose`` sees them
         thumbnails = thumbnails * gain + offset
         theta = self.alignment(seen, thumbnails)
         with full_precision(theta):

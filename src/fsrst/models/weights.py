@@ -104,11 +104,6 @@ def load_weights(path: str | Path) -> tuple[ReferenceSR, dict[str, Any]]:
     return model.eval(), header
 
 
-def weights_hash(path: str | Path) -> str:
-    """16 hex digits that name the numbers in a weights file, whatever its header says of them."""
-    return str(read_header(path)["weights_hash"])
-
-
 def _hash(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(tensors):

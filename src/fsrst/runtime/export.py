@@ -12,6 +12,7 @@ metadata entry ``fsrst`` of each file is JSON: the header of the weights and the
 import copy
 import json
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def export(
     stem = Path(stem)
     graphs = _trace(model)
     states = [value.name for value in graphs["encode"].graph.output]
-    paths = {}
+    contents = {}
     for graph_name, graph in graphs.items():
         _strip(graph)
         _cubic_resize_as_convolution(graph)
@@ -81,13 +82,17 @@ def export(
         }
         entry = graph.metadata_props.add()
         entry.key, entry.value = METADATA_KEY, json.dumps(facts, sort_keys=True)
-        paths[graph_name] = stem.parent / f"{stem.name}.{graph_name}.onnx"
-        with written_whole(paths[graph_name]) as temporary:
-            temporary.write_bytes(graph.SerializeToString(deterministic=True))
-    return {
-        "parity": _check_parity(model, stem),
-        "bytes": {graph_name: path.stat().st_size for graph_name, path in paths.items()},
-    }
+        name = f"{stem.name}.{graph_name}.onnx"
+        contents[name] = graph.SerializeToString(deterministic=True)
+    with tempfile.TemporaryDirectory() as draft:  # graphs that are not usable replace none
+        for name, content in contents.items():
+            (Path(draft) / name).write_bytes(content)
+        parity = _check_parity(model, Path(draft) / stem.name)
+    for name, content in contents.items():
+        with written_whole(stem.parent / name) as temporary:
+            temporary.write_bytes(content)
+    sizes = {graph: len(contents[f"{stem.name}.{graph}.onnx"]) for graph in graphs}
+    return {"parity": parity, "bytes": sizes}
 
 
 def _need_exporter() -> None:
@@ -379,8 +384,8 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
         differences[f"{batch}x{count}{kind}"] = difference
         if not difference <= TOLERANCE:
             raise FsrstError(
-                f"{stem}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
-                f" {count} references{kind and f' ({kind[1:]})'} (allowed: {TOLERANCE:.4g}); the"
-                " exported files are not usable"
+                f"{model.name}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
+                f" {count} references{kind and f' ({kind[1:]})'} (allowed: {TOLERANCE:.4g});"
+                " nothing was written"
             )
     return differences
