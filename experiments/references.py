@@ -98,7 +98,8 @@ def neighbours(clips: dict[str, list[Sample]]) -> None:
 
 
 def frame_of(sample: Sample) -> int:
-    return int(re.findall(r"\d+", sample.source)[-1])
+    """The last number in the name of its source; -1 where it has none."""
+    return int([-1, *re.findall(r"\d+", sample.source)][-1])
 
 
 def run_bicubic(manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ calls add up and go on as there. Written: table2.json, table2.md, table2-report.
 
 import argparse
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -177,11 +178,18 @@ def gain(
     }
 
 
+def whole_command(result: dict[str, Any]) -> str:
+    """The command that makes every row; the one given last named only what was missing."""
+    command = re.sub(r" --references( \d+)+", "", result["command"])
+    counts = sorted({c["references"] for c in result["cells"]})
+    return f"{command} --references {' '.join(map(str, counts))}"
+
+
 def markdown(result: dict[str, Any]) -> str:
     """table2.md, from the JSON alone."""
     parts = [
         "## Table 2",
-        made_by(result, [result["command"]]),
+        made_by(result, [result["command"] if result["smoke"] else whole_command(result)]),
         "Each row was trained with so many references and is scored with so many, right ones;"
         f" {lengths_of(result['cells'])} each, same data, augmentation and seed"
         f" ({configs_of(result['cells'])}). Over none: against the ResNet of row 0, ± standard"
