@@ -106,9 +106,6 @@ def prepare_folder(
                     source=sources[name],
                 )
             )
-    if not samples:
-        first, reason = next(iter(unreadable.items()))
-        raise FsrstError(f"nobody in {source} has two pictures that can be used; {first}: {reason}")
     if prefix and (out / MANIFEST).is_file():  # a further source of the same split
         samples += [
             sample
@@ -144,6 +141,11 @@ def _write_pictures(
 
     Returns the pictures that could be used (identity -> name -> path in ``source``), and why the
     others could not (path in ``source`` -> reason).
+
+    Raises
+    ------
+    FsrstError
+        If nobody has two that could.
     """
     made: dict[str, dict[str, str]] = {identity: {} for identity in people}
     unreadable: dict[str, str] = {}
@@ -158,8 +160,13 @@ def _write_pictures(
                 unreadable[shown] = str(unusable)
             else:
                 made[identity][name] = shown
-            if progress:
+            if progress and done < total:
                 progress(done, total, identity)
+    if all(len(of_person) < 2 for of_person in made.values()):
+        first, reason = next(iter(unreadable.items()))
+        raise FsrstError(f"nobody in {source} has two pictures that can be used; {first}: {reason}")
+    if progress:  # not before an error
+        progress(total, total, identity)
     return made, unreadable
 
 
