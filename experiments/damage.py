@@ -1,10 +1,11 @@
-"""What damage of the input costs: other reductions, noise, JPEG.
+"""What damage of the input costs (other reductions, noise, JPEG), and of the references.
 
     python experiments/damage.py fsrst2 fsrst2-small fsrst-call fsrst-photo \\
         --data data/call data/photo --output benchmarks/results/damage.json
 
 Mean PSNR [dB] of all pictures of each set's val split, three right references and none. Whatever
-the input, the truth is the whole picture: bicubic enlargement suffers from damage too.
+the input, the truth is the whole picture: bicubic enlargement suffers from damage too. Damaged
+references stand beside whole inputs, and have the size of whole ones.
 """
 
 import argparse
@@ -58,6 +59,26 @@ DAMAGES: dict[str, Callable[[Pixels, Generator], Pixels]] = {
 }
 
 
+def kept_small(part: float) -> Callable[[Pixels], Pixels]:
+    """A reference that was kept at a part of its size, and enlarged again."""
+
+    def damaged(picture: Pixels) -> Pixels:
+        height, width = picture.shape[:2]
+        small = resize_bicubic(picture, round(width * part), round(height * part))
+        return resize_bicubic(small, width, height)
+
+    return damaged
+
+
+# name -> which of the references, and what befalls them
+REFERENCE_DAMAGES: dict[str, tuple[slice, Callable[[Pixels], Pixels]]] = {
+    "whole": (slice(0), kept_small(1)),
+    **{f"kept at {part:g}": (slice(None), kept_small(part)) for part in (0.75, 0.5, 0.375, 0.25)},
+    "all but one at 0.25": (slice(1, None), kept_small(0.25)),
+    **{f"JPEG {q}": (slice(None), lambda picture, q=q: as_jpeg(picture, q)) for q in (50, 30, 10)},
+}
+
+
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", help="shipped models, or exported files")
@@ -84,6 +105,7 @@ def main(argv: Sequence[str]) -> None:
                 "weights_hash": upscaler.info["weights_hash"],
                 "right": scores(manifest, upscaler, NUMBER),
                 "none": scores(manifest, upscaler, 0),
+                "references": reference_scores(manifest, upscaler),
             }
         result["sets"].append(found)
     write_text(arguments.output, json.dumps(result, indent=2) + "\n")
@@ -112,13 +134,32 @@ def scores(manifest: Manifest, upscaler: Upscaler | None, count: int) -> dict[st
     return means
 
 
+def reference_scores(manifest: Manifest, upscaler: Upscaler) -> dict[str, float]:
+    """Mean PSNR [dB] of whole inputs, with references damaged in every way."""
+    found: dict[str, list[float]] = {damage: [] for damage in REFERENCE_DAMAGES}
+    for sample in manifest.split(manifest.scored):
+        hr = read_image(manifest.root / sample.target)
+        whole = [read_image(manifest.root / file) for file in sample.references[:NUMBER]]
+        for damage, (which, damaged) in REFERENCE_DAMAGES.items():
+            references = list(whole)
+            references[which] = [damaged(picture) for picture in whole[which]]
+            upscaler.set_references(references)
+            found[damage].append(psnr(upscaler(degrade(hr, upscaler.scale)), hr))
+    means = {damage: round(float(np.mean(values)), 4) for damage, values in found.items()}
+    print(f"{manifest.name}, {upscaler.model}, damaged references: {means}", flush=True)
+    return means
+
+
 def markdown(result: dict[str, Any]) -> str:
     """The section of docs/results.md."""
     parts = [
         f"`{result['command']}`: {result['machine']['cpu']}, commit {result['commit']},"
         f" {result['date'][:10]}. Mean PSNR [dB] of all pictures; the noise is Gaussian, in grey"
         " levels; JPEG by quality, at the input's size. The first column is the protocol of all"
-        " other tables."
+        " other tables. Damaged references: all three kept at a part of their size and enlarged"
+        " again, or a JPEG, beside an input without damage; 0.25 is the input's own size. Those"
+        " that are given as small as that are left out, and cost nothing"
+        " (`Upscaler.left_out`)."
     ]
     for found in result["sets"]:
         rows = [["bicubic", "", *numbers(found["bicubic"]["none"])]]
@@ -127,6 +168,13 @@ def markdown(result: dict[str, Any]) -> str:
         parts += [
             f"### {found['data']}: {found['pictures']} pictures (data {found['data_hash']})",
             table(["PSNR [dB]", "references", *DAMAGES], rows),
+            table(
+                ["PSNR [dB]", "no references", *REFERENCE_DAMAGES],
+                [
+                    [name, *numbers({"none": scored["none"]["no damage"], **scored["references"]})]
+                    for name, scored in found["models"].items()
+                ],
+            ),
         ]
     return "\n\n".join(parts) + "\n"
 

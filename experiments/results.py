@@ -53,7 +53,7 @@ EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None:
     "table2": None,
     "alignment": "## Alignment",
     "aggregation": "## Aggregation",
-    "damage": "## Inputs that are damaged",
+    "damage": "## Damaged inputs and references",
 }
 
 

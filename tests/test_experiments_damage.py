@@ -48,5 +48,9 @@ def test_every_damage_is_scored_with_and_without_references(
         assert means["no damage"] > means["noise 5"] > means["noise 10"]
         assert means["no damage"] > means["JPEG 30"]
     assert scored["right"]["no damage"] > scored["none"]["no damage"]
+    damaged = scored["references"]
+    assert list(damaged) == list(damage.REFERENCE_DAMAGES)
+    assert damaged["whole"] == scored["right"]["no damage"]
+    assert damaged["whole"] > damaged["all but one at 0.25"] > damaged["kept at 0.25"]
     text = damage.markdown(result)
     assert f"| fsrst2-small | right | {scored['right']['no damage']:.2f} |" in text
