@@ -385,7 +385,7 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
         if not difference <= TOLERANCE:
             raise FsrstError(
                 f"{model.name}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
-                f" {count} references{kind and f' ({kind[1:]})'} (allowed: {TOLERANCE:.4g});"
-                " nothing was written"
+                f" {count} references{kind and f' ({kind[1:]})'} (allowed:"
+                f" {TOLERANCE:.4g}); nothing was written"
             )
     return differences
