@@ -384,8 +384,8 @@ def _check_parity(model: "ReferenceSR", stem: Path) -> dict[str, float]:
         differences[f"{batch}x{count}{kind}"] = difference
         if not difference <= TOLERANCE:
             raise FsrstError(
-                f"{model.name}: torch and onnxruntime differ by {difference:.4g} for batch {batch} and"
-                f" {count} references{kind and f' ({kind[1:]})'} (allowed:"
+                f"{model.name}: torch and onnxruntime differ by {difference:.4g} for batch {batch}"
+                f" and {count} references{kind and f' ({kind[1:]})'} (allowed:"
                 f" {TOLERANCE:.4g}); nothing was written"
             )
     return differences
