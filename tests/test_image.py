@@ -11,6 +11,7 @@ from PIL import Image
 from fsrst.errors import FsrstError
 from fsrst.files import write_json, write_text, written_whole
 from fsrst.image import (
+    animated,
     crop_to,
     from_planes,
     greyed,
@@ -109,6 +110,15 @@ def test_sixteen_bits_are_divided_by_257_and_rounded(tmp_path: Path) -> None:
     assert read[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
 
+def test_a_transparent_level_of_sixteen_bits_becomes_white(tmp_path: Path) -> None:
+    """As of its twin in 8 bits."""
+    values = np.array([[0, 257, 514, 515]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=514)
+    Image.fromarray((values // 257).astype(np.uint8)).save(tmp_path / "b.png", transparency=2)
+    assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 1, 255, 2]
+    assert read_image(tmp_path / "b.png")[0, :, 0].tolist() == [0, 1, 255, 255]
+
+
 def test_float_tiff_is_taken_as_unit_range(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0.0, 0.5, 1.0, 2.0]], dtype=np.float32)).save(tmp_path / "a.tif")
     assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255, 255]
@@ -162,6 +172,15 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
     assert read_image(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_animations_are_known(tmp_path: Path, suffix: str) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / f"b.{suffix}")
+    assert animated(tmp_path / f"a.{suffix}") == (suffix != "tif")  # those are pages
+    assert not animated(tmp_path / f"b.{suffix}")
 
 
 def test_suffix_does_not_have_to_tell_the_truth(tmp_path: Path) -> None:
@@ -220,6 +239,16 @@ def test_unknown_suffix_is_refused_and_nothing_written(tmp_path: Path, name: str
     with pytest.raises(FsrstError, match="unknown picture format"):
         write_image(tmp_path / name, noise(2, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("suffix", "longest"), [("webp", 16_383), ("jpg", 65_500)])
+def test_what_a_format_cannot_hold_is_one_line(tmp_path: Path, suffix: str, longest: int) -> None:
+    path = tmp_path / f"a.{suffix}"
+    with pytest.raises(FsrstError, match=rf"1x{longest + 1}, .* {longest} px .* use \.png"):
+        write_image(path, noise(longest + 1, 1))
+    assert not list(tmp_path.iterdir())
+    write_image(path, noise(longest, 1))
+    write_image(tmp_path / "a.png", noise(longest + 1, 1))
 
 
 def test_written_whole_replaces_and_makes_folders(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".gif")  # of a .gif the first picture
 MAX_PIXELS = 100_000_000
+LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 4 and more
 ORIENTATION = 0x0112  # EXIF: from 5 on width and height change places
 _HEIC = "export it as JPEG or PNG first"
@@ -73,6 +74,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
             return picture.size
         turned = picture.getexif().get(ORIENTATION, 1) >= 5
         return picture.size[::-1] if turned else picture.size
+
+
+def animated(path: str | Path) -> bool:
+    """Whether it is an animation (GIF, WebP, PNG), of which ``read_image`` takes the first picture.
+
+    Raises
+    ------
+    FsrstError
+        As ``image_size``.
+    """
+    with _opened(Path(path)) as picture:
+        moving = picture.format in ("GIF", "WEBP", "PNG")  # other formats hold pages or previews
+        return moving and bool(getattr(picture, "is_animated", False))
 
 
 @contextmanager
@@ -133,6 +147,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         if picture.mode == "F":  # a float TIFF is taken as [0, 1]
             values = values * 65535
         grey = np.rint(np.clip(values, 0, 65535) / 257).astype(np.uint8)
+        if isinstance(clear := picture.info.get("transparency"), int):  # a level of PNG's
+            grey[values == clear] = 255
         return Image.fromarray(grey).convert("RGB")
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         over = picture.convert("RGBA")
@@ -147,13 +163,20 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
     Raises
     ------
     FsrstError
-        If the suffix is not a picture's or the place cannot be written.
+        If the suffix is not a picture's, the format cannot hold so many pixels or the place cannot
+        be written.
     """
     path = Path(path)
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise FsrstError(
             f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'!s};"
             " use .png (lossless) or .jpg"
+        )
+    longest = LONGEST.get(path.suffix.lower(), max(pixels.shape))
+    if max(pixels.shape) > longest:
+        raise FsrstError(
+            f"cannot write {path}: {pixels.shape[1]}x{pixels.shape[0]}, and {path.suffix} holds"
+            f" {longest} px a side at most; use .png"
         )
     with written_whole(path) as temporary:
         picture = Image.fromarray(pixels)
