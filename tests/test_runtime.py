@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.upscaler import (
     WEIGHTS,
     Upscaler,
-    installed,
     open_upscaler,
     physical_cores,
     shipped_models,
@@ -48,6 +48,10 @@ def bold_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(stem.with_suffix(".safetensors"), model, half=True)
     export(model, {"version": "test"}, stem)
     return stem
+
+
+def installed(backend: str) -> bool:
+    return find_spec(backend) is not None
 
 
 def opened(stem: Path, backend: str, precision: str) -> Upscaler:
@@ -276,6 +280,25 @@ def test_a_shipped_name_goes_before_a_folder(
         open_upscaler(Path.cwd() / "fsrst2-small")
 
 
+def test_a_stem_is_a_model_and_so_is_the_folder_of_a_run(bold_model: Path, tmp_path: Path) -> None:
+    """What `fsrst export -o STEM` and `fsrst train` leave is named as it was given to them."""
+    assert open_upscaler(bold_model).backend == "onnxruntime"
+    if not installed("torch"):
+        pytest.skip("torch is not installed")
+    assert open_upscaler(bold_model, "torch").backend == "torch"
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bold_model.with_suffix(".safetensors").read_bytes())
+    for backend in ("auto", "torch"):
+        assert open_upscaler(tmp_path, backend).backend == "torch"
+    assert open_upscaler(tmp_path / "model").backend == "torch"
+    assert "must hold one *.upscale.onnx, found none" in refused(tmp_path, "onnxruntime")
+    (tmp_path / "a.upscale.onnx").write_bytes(Path(f"{bold_model}.upscale.onnx").read_bytes())
+    assert open_upscaler(tmp_path).backend == "onnxruntime"
+    (tmp_path / "b.upscale.onnx").touch()
+    (tmp_path / "other.safetensors").touch()
+    assert "found a.upscale.onnx, b.upscale.onnx; name" in refused(tmp_path)
+
+
 def test_a_file_that_is_no_model_is_said_to_be_none(tmp_path: Path) -> None:
     checkpoint, weights = tmp_path / "checkpoint.pt", tmp_path / "model.safetensors"
     checkpoint.touch()
@@ -300,8 +323,10 @@ def test_a_batch_of_large_frames_is_run_in_parts(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(FsrstError, match="longer side up to 1024"):
         upscaler.check(pictures(1, 8, 1025)[0])
     upscaler.check_size(1024, 256)
-    with pytest.raises(FsrstError, match="600x600; .* to 512x512"):
+    with pytest.raises(FsrstError, match="600x600; .* to 512x512.* reduce it$"):
         upscaler.check_size(600, 600)
+    with pytest.raises(FsrstError, match="600x7; .* too small to show a face$"):
+        upscaler.check_size(600, 7)
 
 
 def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,8 +440,10 @@ def test_unknown_names_get_the_nearest(
     path = f"{bold_model}.upscale.onnx"
     assert "did you mean openvino?" in refused(path, "openvin")
     assert "did you mean bf16?" in refused(path, precision="bf61")
-    assert "--backend openvino" in refused(path, "onnxruntime", precision="int8")
-    assert "threads must be 1 or more" in refused(path, threads=0)
+    assert "use backend openvino" in refused(path, "onnxruntime", precision="int8")
+    for wrong in (0, "a", 1.5):
+        assert "threads must be a whole number of 1 or more" in refused(path, threads=wrong)
+    assert "unknown backend None" in refused(path, None)
     for name in ("fsrst-photo", "fsrst-small-call"):
         (tmp_path / f"{name}.upscale.onnx").touch()
     monkeypatch.setattr(upscaler_module, "WEIGHTS", tmp_path)
@@ -478,18 +505,27 @@ def test_a_missing_extra_names_its_installation(
 ) -> None:
     monkeypatch.setitem(sys.modules, extra, None)  # makes `import` of it fail
     path = f"{bold_model}.upscale.onnx" if extra == "openvino" else f"{bold_model}.safetensors"
-    assert f"pip install 'fsrst[{extra}]'" in refused(path, extra)
+    message = refused(path, extra)
+    assert f"install it with: pip install 'fsrst[{extra}]'" in message
+    assert "onnxruntime" not in message or extra == "openvino"  # it runs no .safetensors
 
 
 def test_wrong_pictures_are_refused(bold_model: Path) -> None:
     upscaler = opened(bold_model, "onnxruntime", "f32")
-    with pytest.raises(FsrstError, match=r"48x40.*32x32.*--resize"):
+    with pytest.raises(FsrstError, match=r"48x40.*32x32.*resize it$"):
         upscaler(pictures(1, 40, 48)[0])
     for bad in (np.zeros((32, 32), np.uint8), np.zeros((32, 32, 3), np.float32), "lr.png"):
         with pytest.raises(FsrstError, match="uint8 array"):
             upscaler(bad)  # type: ignore[arg-type]
         with pytest.raises(FsrstError, match="reference 2"):
             upscaler.set_references([*pictures(1, 8, 8), bad])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("wrong", [None, 3, np.zeros((40, 40, 3), np.uint8)])
+def test_references_are_a_list(bold_model: Path, wrong: object) -> None:
+    upscaler = opened(bold_model, "onnxruntime", "f32")
+    with pytest.raises(FsrstError, match="references are a list of pictures, got"):
+        upscaler.set_references(wrong)  # type: ignore[arg-type]
 
 
 def test_the_onnx_path_never_imports_torch(bold_model: Path, tmp_path: Path) -> None:
@@ -514,3 +550,18 @@ def test_the_onnx_path_never_imports_torch(bold_model: Path, tmp_path: Path) -> 
 
 def test_physical_cores_is_sane() -> None:
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("200000 100000\n", 2), ("150000 100000\n", 2), ("5000 100000\n", 1), ("max 100000\n", 64)],
+)
+def test_a_containers_quota_bounds_the_threads(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`docker --cpus=2` on 64 cores."""
+    monkeypatch.setattr(upscaler_module, "_cores", lambda: 64)
+    monkeypatch.setattr(upscaler_module, "QUOTA", tmp_path / "cpu.max")
+    assert physical_cores() == 64
+    (tmp_path / "cpu.max").write_text(quota)
+    assert physical_cores() == cores

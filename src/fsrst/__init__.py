@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from fsrst.errors import FsrstError
+
 if TYPE_CHECKING:
     from fsrst.runtime.upscaler import Upscaler, open_upscaler
 
 __version__ = "0.1.0"
-__all__ = ["Upscaler", "__version__", "open_upscaler"]
+__all__ = ["FsrstError", "Upscaler", "__version__", "open_upscaler"]
 
 
 def __getattr__(name: str) -> Any:

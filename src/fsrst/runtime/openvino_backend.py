@@ -38,8 +38,8 @@ class OpenVinoBackend:
             import openvino
         except ImportError as error:
             raise FsrstError(
-                "backend openvino is not installed; install it with: pip install 'fsrst[openvino]'"
-                " or use --backend onnxruntime"
+                "backend openvino needs openvino; install it with: pip install 'fsrst[openvino]',"
+                " or use backend onnxruntime, which computes in f32"
             ) from error
         self._core = openvino.Core()
         self._threads = threads

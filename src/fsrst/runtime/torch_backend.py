@@ -19,13 +19,12 @@ class TorchBackend:
     def __init__(self, weights: Path, *, threads: int) -> None:
         try:
             import torch
+
+            from fsrst.models.weights import load_weights
         except ImportError as error:
             raise FsrstError(
-                "backend torch is not installed; install it with: pip install 'fsrst[torch]'"
-                " or use --backend onnxruntime"
+                f"backend torch needs {error.name}; install it with: pip install 'fsrst[torch]'"
             ) from error
-        from fsrst.models.weights import load_weights
-
         self._torch = torch
         torch.set_num_threads(threads)
         model, header = load_weights(weights)

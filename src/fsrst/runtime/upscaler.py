@@ -7,9 +7,10 @@
 Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch nor a runtime.
 """
 
-import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ import numpy as np
 from fsrst.errors import FsrstError
 from fsrst.image import Floats, Pixels, crop_to, from_planes, greyed, monochrome, to_planes
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
 PRECISIONS = {
@@ -104,8 +106,10 @@ class Upscaler:
         FsrstError
             If one is no uint8 RGB picture, or the encoder is missing or of other weights.
         """
-        if isinstance(pictures, np.ndarray) and pictures.ndim == 3:
-            raise FsrstError("references are a list of pictures, got one picture; put it into [ ]")
+        one = isinstance(pictures, np.ndarray) and pictures.ndim == 3
+        if one or not isinstance(pictures, Iterable):
+            found = "one picture; put it into [ ]" if one else f"{pictures!r}; [] is none"
+            raise FsrstError(f"references are a list of pictures, got {found}")
         pictures = list(pictures)
         for number, picture in enumerate(pictures, start=1):
             _check_picture(picture, f"reference {number}")
@@ -165,14 +169,15 @@ class Upscaler:
         if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
             raise FsrstError(
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
-                " crop it to the head, or let --resize do it"
+                " cut out the head and resize it"
             )
-        large = height * width > MAX_SIDE**2 or max(height, width) > MAX_LONG_SIDE
-        if min(height, width) < MIN_SIDE or large:
+        small = min(height, width) < MIN_SIDE
+        if small or height * width > MAX_SIDE**2 or max(height, width) > MAX_LONG_SIDE:
+            advice = "too small to show a face" if small else "cut out the head, or reduce it"
             raise FsrstError(
                 f"the input is {width}x{height}; {self.model} enlarges heads from"
                 f" {MIN_SIDE}x{MIN_SIDE} to {MAX_SIDE}x{MAX_SIDE}, the longer side up to"
-                f" {MAX_LONG_SIDE}: cut out the head, or reduce it (--max-side)"
+                f" {MAX_LONG_SIDE}: {advice}"
             )
 
     def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
@@ -297,8 +302,8 @@ def open_upscaler(
     ----------
     model
         Name of a shipped model (``shipped_models()``; it goes before a folder so named), or a path:
-        an exported ``*.upscale.onnx``, a folder that holds one, or a ``.safetensors`` file (torch
-        backend).
+        an exported ``*.upscale.onnx`` or the STEM given to ``fsrst export``, a ``.safetensors``
+        file (torch backend), or a folder that holds one of them.
     backend
         ``onnxruntime``, ``openvino``, ``torch``, or ``auto``: ONNX Runtime, whose start is the
         fastest and which every installation has; OpenVINO when ``precision`` asks for what only it
@@ -316,8 +321,8 @@ def open_upscaler(
     _one_of("backend", backend, BACKENDS)
     if precision is not None:
         _one_of("precision", precision, PRECISIONS["openvino"])
-    if threads is not None and threads < 1:
-        raise FsrstError(f"threads must be 1 or more, got {threads}")
+    if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
+        raise FsrstError(f"threads must be a whole number of 1 or more, got {threads!r}")
     name = str(model)
     stem, suffix = _find(model, backend)
     backend = _choose(backend, suffix, precision)
@@ -325,7 +330,7 @@ def open_upscaler(
     if precision not in PRECISIONS[backend]:
         raise FsrstError(
             f"backend {backend} computes in {' or '.join(PRECISIONS[backend])}, not {precision};"
-            " use --backend openvino"
+            " use backend openvino"
         )
     runner = _open_backend(backend, stem, precision, threads or physical_cores())
     suffix = ".int8.xml" if precision == "int8" else GRAPH_SUFFIX
@@ -352,7 +357,7 @@ def _choose(backend: str, suffix: str, precision: str | None) -> str:
         if backend not in ("auto", "torch"):
             raise FsrstError(
                 f"backend {backend} runs exported files, not {TORCH_SUFFIX}; write them with"
-                " `fsrst export` or use --backend torch"
+                " `fsrst export` or use backend torch"
             )
         return "torch"
     if backend != "auto":
@@ -371,21 +376,26 @@ def _find(model: str | Path, backend: str) -> tuple[Path, str]:
             raise FsrstError(f"no model file {path}")
         suffix = TORCH_SUFFIX if path.suffix == TORCH_SUFFIX else GRAPH_SUFFIX
         return path.parent / path.name.removesuffix(suffix), suffix
+    suffixes = {"auto": (GRAPH_SUFFIX, TORCH_SUFFIX), "torch": (TORCH_SUFFIX,)}.get(
+        backend, (GRAPH_SUFFIX,)
+    )
+    found: list[Path] = []
+    for suffix in suffixes:
+        if (path.parent / f"{path.name}{suffix}").is_file():  # the STEM of `fsrst export`
+            return path, suffix
+        found = found or sorted(path.glob(f"*{suffix}"))
+        if len(found) == 1:
+            return path / found[0].name.removesuffix(suffix), suffix
     if path.is_dir():
-        suffix = TORCH_SUFFIX if backend == "torch" else GRAPH_SUFFIX
-        found = sorted(path.glob(f"*{suffix}"))
-        if len(found) != 1:
-            names = ", ".join(file.name for file in found) or "none"
-            raise FsrstError(f"folder {path} must hold one *{suffix}, found {names}; name the file")
-        return path / found[0].name.removesuffix(suffix), suffix
+        names = ", ".join(file.name for file in found) or "none"
+        wanted = " or one *".join(suffixes)
+        raise FsrstError(f"folder {path} must hold one *{wanted}, found {names}; name the file")
     if path.is_file():
         weights = path.with_name(f"model{TORCH_SUFFIX}")  # beside a run's checkpoint.pt
         raise FsrstError(
             f"{path} is no model file; expected *{GRAPH_SUFFIX} or a run's {weights.name}"
             f"{f'; name {weights}' if weights.is_file() else ''}"
         )
-    from difflib import get_close_matches
-
     near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise FsrstError(
@@ -397,15 +407,13 @@ def _find(model: str | Path, backend: str) -> tuple[Path, str]:
 def _beside(stem: Path, suffix: str) -> Path:
     path = stem.parent / f"{stem.name}{suffix}"
     if not path.is_file():
-        raise FsrstError(f"backend torch needs {path}, which does not exist; use another --backend")
+        raise FsrstError(f"backend torch needs {path}, which does not exist; use another backend")
     return path
 
 
 def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        from difflib import get_close_matches
-
-        near = get_close_matches(value, allowed, n=1, cutoff=0.3)
+        near = get_close_matches(str(value), allowed, n=1, cutoff=0.3)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise FsrstError(f"unknown {what} {value!r}; there are {', '.join(allowed)}{hint}")
 
@@ -415,21 +423,26 @@ def shipped_models() -> list[str]:
     return sorted(file.name.removesuffix(GRAPH_SUFFIX) for file in WEIGHTS.glob(f"*{GRAPH_SUFFIX}"))
 
 
-def installed(backend: str) -> bool:
-    """Whether a backend can be imported; nothing is imported for it."""
-    return importlib.util.find_spec(backend) is not None
-
-
 def physical_cores() -> int:
     """Physical cores that this process may run on; logical ones where the system does not tell."""
+    return max(1, min(_cores(), _quota()))
+
+
+def _quota() -> int:
+    """Cores' time that a container may use (`docker --cpus`), rounded up; many without a limit."""
+    try:
+        share, period = map(int, QUOTA.read_text().split())
+    except (OSError, ValueError):  # no such file, or "max"
+        return sys.maxsize
+    return -(-share // period)
+
+
+def _cores() -> int:
     if not hasattr(os, "sched_getaffinity"):  # only Linux has it
-        return max(1, os.cpu_count() or 1)
+        return os.cpu_count() or 1
     allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(topology.read_text().strip())
-        except OSError:
-            return max(1, len(allowed))
-    return max(1, len(cores))
+    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        return len({Path(siblings.format(cpu)).read_text() for cpu in allowed})
+    except OSError:
+        return len(allowed)

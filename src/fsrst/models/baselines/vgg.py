@@ -162,6 +162,6 @@ def _stlpips_file() -> Path:
         if (Path(folder) / STLPIPS_WEIGHTS).is_file():
             return Path(folder) / STLPIPS_WEIGHTS
     raise FsrstError(
-        "vgg 'stlpips' needs the wheel of stlpips-pytorch: pip install 'fsrst[scores]', or give a"
-        " VGG file, or 'random'"
+        "vgg 'stlpips' needs the wheel of stlpips-pytorch; install it with: pip install"
+        " 'fsrst[scores]', or give a VGG file, or 'random'"
     )
