@@ -7,6 +7,7 @@ A case is a command line (``{tmp}`` is the folder of the case, ``{model}`` an ex
 
 import json
 import os
+import shlex
 import shutil
 import struct
 import warnings
@@ -75,7 +76,10 @@ REFUSED = {
     "reference is a folder": (UPSCALE + " --ref {tmp}/nothing", "nothing: it is a folder"),
     "reference is no picture": (UPSCALE + " --ref {tmp}/text.png", "not a picture"),
     "reference is truncated": (UPSCALE + " --ref {tmp}/cut.jpg", "damaged or truncated"),
-    "references folder is missing": (UPSCALE + " --refs-dir {tmp}/no", "--refs-dir * not a folder"),
+    "references folder is missing": (
+        UPSCALE + " --refs-dir {tmp}/no",
+        "--refs-dir * does not exist",
+    ),
     "references folder is a file": (UPSCALE + " --refs-dir {tmp}/lr.png", "not a folder"),
     "references folder is empty": (UPSCALE + " --refs-dir {tmp}/nothing", "no pictures in"),
     # the output
@@ -127,8 +131,18 @@ REFUSED = {
     ),
     "input too small for a model of any size": (
         "upscale {tmp}/dot.png -o {tmp}/out.png --model fsrst2-small",
-        "dot.png: the input is 1x1; fsrst2-small enlarges heads from 8x8 to 512x512",
+        "dot.png: the input is 1x1; fsrst2-small enlarges heads from 8x8*too small to show a face",
     ),
+    "input too large for a model of any size": (
+        "upscale {tmp}/long.png -o {tmp}/out.png --model fsrst2-small",
+        "long.png: the input is 1100x100; * or reduce it; --find-face cuts out, --max-side 512",
+    ),
+    "input too narrow once it is reduced": (
+        "upscale {tmp}/long.png -o {tmp}/out.png --model fsrst2-small --max-side 64",
+        "the input is 64x6; * too small to show a face; it was 1100x100 before --max-side 64",
+    ),
+    "strip cannot be written": (UPSCALE + " --strip {readonly}/s.png", "cannot write * another"),
+    "strip is a folder": (UPSCALE + " --strip {tmp}/folder.png", "folder.png: it is a folder"),
     "strip has a wrong extension": (UPSCALE + " --strip {tmp}/s.pdf", "unknown picture format"),
     # models, backends and numbers
     "model is unknown": (
@@ -168,6 +182,15 @@ REFUSED = {
     "threads are zero": (UPSCALE + " --threads 0", "--threads * greater than or equal to 1"),
     "threads are no number": (UPSCALE + " --threads many", "--threads * integer"),
     "info of an unknown model": ("info fsrst-foto", "unknown model"),
+    # what a shell variable that is not set leaves
+    "input is empty": ("upscale '' -o {tmp}/out.png --model {model}", "LR is empty"),
+    "output is empty": ("upscale {tmp}/lr.png -o ''", "--output is empty"),
+    "reference is empty": (UPSCALE + " --ref {tmp}/large.png --ref=", "--ref is empty*shell"),
+    "references folder is empty text": (UPSCALE + " --refs-dir ''", "--refs-dir is empty"),
+    "model is empty": ("upscale {tmp}/lr.png -o {tmp}/out.png --model ''", "--model is empty"),
+    "info of an empty name": ("info ''", "MODEL is empty"),
+    "results are empty": ("report ''", "DIR is empty"),
+    "set is empty": ("prepare synthetic ''", "OUT is empty"),
     # the command line itself
     "a side of a model of one size": (
         "upscale {tmp}/large.png -o {tmp}/out.png --model {model} --max-side 32",
@@ -269,6 +292,10 @@ REFUSED = {
         "manifest.jsonl",
     ),
     "config lacks a key": ("train {tmp}/short.yaml", "short.yaml: data: Field required"),
+    "config has a text for a list": (
+        "train {tmp}/config.yaml --set data=drawn2",
+        "--set data=drawn2: expected a list: --set 'data=[drawn2]'",
+    ),
     "--set without a value": ("train {tmp}/config.yaml --set seed", "expected KEY=VALUE"),
     # scores
     "data set is missing": (
@@ -312,6 +339,7 @@ def make_files(folder: Path, faces: list[Pixels]) -> None:
     write_image(folder / "lr.png", lr)
     write_image(folder / "large.png", faces[0])
     write_image(folder / "dot.png", lr[:1, :1])
+    write_image(folder / "long.png", np.zeros((100, 1100, 3), np.uint8))
     for name in ("cut.png", "cut.jpg"):
         write_image(folder / name, faces[0])
         whole = (folder / name).read_bytes()
@@ -325,7 +353,7 @@ def make_files(folder: Path, faces: list[Pixels]) -> None:
     exif[0x0112] = 6
     Image.fromarray(faces[0][:32, :48]).save(folder / "turned.jpg", exif=exif)
     Image.new("1", (11_000, 11_000)).save(folder / "bomb.png")
-    for name in ("nothing", "mixed", "twins", "people/ann"):
+    for name in ("nothing", "folder.png", "mixed", "twins", "people/ann"):
         (folder / name).mkdir(parents=True)
     write_image(folder / "mixed" / "a.png", lr)
     (folder / "mixed" / "b.png").write_text("no picture")
@@ -373,6 +401,7 @@ def test_refused(
     exported_model: Path,
     drawn_data: Manifest,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     line, words = REFUSED[name]
     folder = tmp_path / "case"
@@ -385,10 +414,11 @@ def test_refused(
     }
     if "{readonly}" in line:
         places["readonly"] = read_only_folder(folder)
+    monkeypatch.chdir(folder)  # what an empty path would be
     before = tree(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a warning would be a second line
-        status = run([part.format(**places) for part in line.split()])
+        status = run([part.format(**places) for part in shlex.split(line)])
     said = capsys.readouterr()
     assert status == 2, said
     assert said.out == ""

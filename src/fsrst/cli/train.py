@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -25,7 +25,12 @@ def train(
     """Train a network; Ctrl-C stops, --resume goes on from the last checkpoint."""
     from fsrst.options import TrainOptions
 
-    options = TrainOptions.from_yaml(config, _parsed(changes or []))
+    parsed = _parsed(changes or [])
+    for key, value in parsed.items():
+        field = TrainOptions.model_fields.get(key)
+        if field and get_origin(field.annotation) is list and not isinstance(value, list):
+            raise FsrstError(f"--set {key}={value}: expected a list: --set '{key}=[{value}]'")
+    options = TrainOptions.from_yaml(config, parsed)
     from fsrst.train import CHECKPOINT  # torch: after the options have been found good
     from fsrst.train import train as run
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from fsrst import __version__
-from fsrst.cli.inputs import NoFaceError, Reader, pictures_in, read_references, reference_paths
+from fsrst.cli.inputs import (
+    NoFaceError,
+    Reader,
+    pictures_in,
+    read_references,
+    reference_paths,
+    without_input,
+)
 from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.errors import FsrstError
 
@@ -122,10 +129,9 @@ def upscale(
     extra = {"--strip": strip, "--explain": explain}
     check_outputs([out for _, out in jobs], extra, [source, *paths])
 
-    from fsrst.image import write_image
     from fsrst.runtime.upscaler import open_upscaler
 
-    found = read_references(paths, find_face)
+    found = read_references(without_input(paths, source), find_face)
     references = [picture for _, picture in found]
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
@@ -158,26 +164,21 @@ def upscale(
                 made = _one(
                     upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
                 )
+                too_small = [found[i] for i in made.left_out]
+                _note_left_out(too_small, made.lr, results)
+                made.result["references_left_out"] = [str(path) for path, _ in too_small]
+                results.append(made.result)
+                _write_extra(upscaler, made, references, strip, explain)
             except NoFaceError as error:
                 if len(jobs) == 1:
                     raise
                 note(f"{error}; left out")
                 left_out.append(str(path))
-                continue
             except FsrstError as error:
                 raise FsrstError(_so_far(str(error), results, jobs)) from error
-            too_small = [found[i] for i in made.left_out]
-            _note_left_out(too_small, made.lr, results)
-            made.result["references_left_out"] = [str(path) for path, _ in too_small]
-            results.append(made.result)
-            if strip is not None:
-                write_image(strip, _strip(upscaler, made.lr, made.sr, references))
-            if explain is not None and made.shares is not None:
-                from fsrst.evaluate.explanation import explanation
-
-                write_image(explain, explanation(made.lr, made.sr, references, made.shares))
-            if not as_json:
-                _say_result(made.result, run)
+            else:
+                if not as_json:
+                    _say_result(made.result, run)
             if len(jobs) > 1:
                 progress(done, len(jobs), path.name)
     if not results:
@@ -224,6 +225,24 @@ def _one(
     if shares is not None:
         result["reference_shares"] = [round(float(s.mean()), 4) for s in shares]
     return _Made(lr, sr, shares, left_out, result)
+
+
+def _write_extra(
+    upscaler: Upscaler,
+    made: _Made,
+    references: list[Pixels],
+    strip: Path | None,
+    explain: Path | None,
+) -> None:
+    """What ``--strip`` and ``--explain`` ask for."""
+    from fsrst.image import write_image
+
+    if strip is not None:
+        write_image(strip, _strip(upscaler, made.lr, made.sr, references))
+    if explain is not None and made.shares is not None:
+        from fsrst.evaluate.explanation import explanation
+
+        write_image(explain, explanation(made.lr, made.sr, references, made.shares))
 
 
 def _note_left_out(
@@ -296,7 +315,9 @@ def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
 
 
 def _so_far(error: str, results: list[dict[str, Any]], jobs: list[tuple[Path, Path]]) -> str:
-    return f"{error}; {len(results)} of {len(jobs)} are written" if len(jobs) > 1 else error
+    if len(jobs) > 1:
+        return f"{error}; {len(results)} of {len(jobs)} are written"
+    return f"{error}; {jobs[0][1]} is written" if results else error
 
 
 def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -349,6 +370,25 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
         other = named.setdefault(path.resolve(), option)
         if other != option:
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
+    _check_places(wanted)
+
+
+def _check_places(wanted: list[Path]) -> None:
+    """Try in the nearest folders that exist: what no file can be written to is said at once."""
+    from tempfile import TemporaryFile
+
+    folders: set[Path] = set()
+    for path in wanted:
+        try:
+            if path.is_dir():
+                raise FsrstError(f"cannot write {path}: it is a folder; name a file")
+            folder = next(place for place in path.absolute().parents if place.exists())
+            if folder not in folders:
+                TemporaryFile(dir=folder).close()
+                folders.add(folder)
+        except OSError as error:
+            reason = f"{error.strerror}; choose another place"
+            raise FsrstError(f"cannot write {path}: {reason}") from error
 
 
 def _counted(references: int) -> str:
