@@ -273,11 +273,10 @@ def _timed(upscaler: "Upscaler", lr: Pixels) -> tuple[Pixels, float]:
 
 
 def _row(name: str, pixels: Pixels, truth: Pixels, ms: float | None) -> Row:
-    from fsrst.evaluate.metrics import psnr_of, ssim
+    from fsrst.evaluate.metrics import psnr, ssim
 
-    psnr = psnr_of(float(np.square(pixels.astype(np.float64) - truth).mean()))
-    has_ssim = find_spec("skimage") is not None
-    return Row(name, pixels, psnr, ssim(pixels, truth) if has_ssim else None, ms)
+    like = ssim(pixels, truth) if find_spec("skimage") is not None else None
+    return Row(name, pixels, psnr(pixels, truth), like, ms)
 
 
 def _strip(lr: Pixels, rows: Sequence[Row], truth: Pixels, references: Sequence[Pixels]) -> Pixels:

@@ -37,6 +37,7 @@ METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
 COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
 HOLDOUT_LIMIT = 96
+MACHINE = ("threads", "devices", "nodes", "accelerator", "out")  # may change when a run goes on
 PSNR_CAP = 100.0  # [dB] an exact copy, as in fsrst.evaluate.metrics
 
 
@@ -299,16 +300,13 @@ def _load_checkpoint(
         raise FsrstError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
     saved = TrainOptions.model_validate_json(state["options"])
     for field in TrainOptions.model_fields:
-        # where and how fast a run is done may change, what it computes may not
-        machine = field in ("threads", "devices", "nodes", "accelerator", "out")
-        if not machine and getattr(saved, field) != getattr(options, field):
+        if field not in MACHINE and getattr(saved, field) != getattr(options, field):
             raise FsrstError(
                 f"{path} was made with {field} = {getattr(saved, field)!r}, the config says"
                 f" {getattr(options, field)!r}; restore it or choose another `out`"
             )
-    for root, before, now in zip(
-        options.data, state.get("pictures", pictures), pictures, strict=True
-    ):
+    saved_pictures = state.get("pictures", pictures)
+    for root, before, now in zip(options.data, saved_pictures, pictures, strict=True):
         if before != now:
             raise FsrstError(
                 f"{root} has other pictures than when {path} was made: going on would be another"
