@@ -163,7 +163,7 @@ def test_references_that_are_too_small_are_named_and_not_counted(
     files = [face / "lr.png", "--ref", small, "--ref", face / "b.png", "-o", face / "out.png"]
     assert call("upscale", *files, "--model", exported_model) == 0
     said = capsys.readouterr()
-    assert f"{small}: a head of 40x40 shows hardly more than the input of 32x32; left" in said.err
+    assert f"{small}: 40x40 shows hardly more than the input of 32x32; left" in said.err
     assert "1 reference," in said.out
     with Image.open(face / "out.png") as picture:
         assert picture.info["References"] == "1"

@@ -253,8 +253,8 @@ def _note_left_out(
     for path, picture in too_small:
         if str(path) not in named:
             note(
-                f"{path}: a head of {picture.shape[1]}x{picture.shape[0]} shows hardly more than"
-                f" the input of {lr.shape[1]}x{lr.shape[0]}; left out"
+                f"{path}: {picture.shape[1]}x{picture.shape[0]} shows hardly more than the input of"
+                f" {lr.shape[1]}x{lr.shape[0]}; left out"
             )
 
 
@@ -302,10 +302,10 @@ def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int]) -> P
 
 def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     (w, h), (width, height) = result["size_in"], result["size_out"]
-    used = ""
-    if result.get("reference_shares"):
-        used = f", {sum(result['reference_shares']):.0%} of the detail from them"
     references = run["references"] - len(result["references_left_out"])
+    used = ""
+    if references and "reference_shares" in result:
+        used = f", {sum(result['reference_shares']):.0%} of the detail from them"
     around = "{}x{} with a head of ".format(*result["whole"]) if result["whole"] else ""
     say(
         f"{result['output']}: {around}{w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
