@@ -341,7 +341,7 @@ def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_references_of_any_size_follow_the_stated_rule(bold_model: Path) -> None:
     upscaler = opened(bold_model, "onnxruntime", "f32")
     lr = pictures(1, 32, 32)[0]
-    shapes = [(200, 300), (50, 90), (128, 128), (48, 48)]
+    shapes = [(200, 300), (64, 90), (128, 128), (65, 65)]
     raw = [pictures(1, h, w, seed=h)[0] for h, w in shapes]
     upscaler.set_references(raw)
     first = upscaler(lr)
@@ -361,8 +361,13 @@ def test_references_that_show_no_more_than_the_input_are_left_out() -> None:
     wanted = upscaler(lr)
     upscaler.set_references([small, good, thin, nothing])
     assert levels(upscaler(lr), wanted) <= 1
-    assert upscaler.left_out(32, 32) == [0, 2, 3] and upscaler.left_out(26, 26) == [3]
+    assert upscaler.left_out(32, 32) == [0, 2, 3] and upscaler.left_out(20, 20) == [3]
     assert upscaler.left_out(16, 32) == [0, 2, 3] and upscaler.left_out(86, 86) == [0, 1, 2, 3]
+    upscaler.set_references([small])
+    assert upscaler.left_out(30, 30) == [] and upscaler.left_out(32, 32) == [0]
+    upscaler.set_references([small, good])
+    assert upscaler.left_out(30, 30) == [0]  # beside one that shows twice as much
+    upscaler.set_references([small, good, thin, nothing])
     shares = upscaler.explain(lr)[1]
     assert shares.shape[0] == 4 and shares[1].max() > 0.5
     assert not shares[[0, 2, 3]].any()

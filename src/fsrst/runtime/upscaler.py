@@ -31,7 +31,8 @@ GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
 MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5 GB at most
-WORTH = 1.5  # how many times as many pixels along each side as the input a reference has at least
+# how many times as many pixels along each side as the input a reference has at least, and how many
+WORTH, WORTH_BESIDE = 1.5, 2.0  # where another has so many: chosen on training people, docs/log.md
 MAX_BATCH = 16  # frames at once; larger batches are no faster
 MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
@@ -122,16 +123,14 @@ class Upscaler:
     def left_out(self, height: int, width: int) -> list[int]:
         """Positions in the list that was set of the references that are not used for inputs of
         ``height`` x ``width`` [px]: cropped to their aspect they have less than ``WORTH`` times as
-        many pixels along each side.
+        many pixels along each side, or less than ``WORTH_BESIDE`` times where another has so many.
 
         What fits the input as well as the input does itself takes the place of references that
         have detail to give, or of what the network knows of faces: docs/results.md.
         """
-        return [
-            position
-            for position, picture in enumerate(self._pictures)
-            if min(picture.shape[0] / height, picture.shape[1] / width) < WORTH
-        ]
+        times = [min(p.shape[0] / height, p.shape[1] / width) for p in self._pictures]
+        least = WORTH_BESIDE if max(times, default=0) >= WORTH_BESIDE else WORTH
+        return [position for position, found in enumerate(times) if found < least]
 
     def __call__(self, lr: Pixels) -> Pixels:
         """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
