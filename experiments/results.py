@@ -511,8 +511,9 @@ def same_speed(sizes: dict[str, Any], speed: dict[str, Any]) -> str:
             rows.append([*cells, *(f"{rate:.0f}" for rate in rates)])
     return (
         "The machine is not equally fast on all days: on slow ones the same graphs take 1.6 times"
-        " as long, and 128 -> 512 in bf16 misses both of its targets (docs/log.md). FSRST's own"
-        " frame (32x32, bf16, three references), measured in turns with the others, took"
+        " as long, and 128 -> 512 in bf16 misses both of its targets. In slow minutes of any day"
+        " fsrst2-small misses its at 32 -> 128 in bf16 (docs/log.md). FSRST's own frame (32x32,"
+        " bf16, three references), measured in turns with the others, took"
         f" {then:.2f} ms on the day of section Speed; the last columns are computed from that, not"
         " measured:\n\n" + table(titles, rows)
     )
