@@ -15,7 +15,7 @@ from test_prepare_paper import FORMS, against_paper, grey, reasons, touch, write
 from fsrst.cli import run
 from fsrst.data.manifest import load_manifest
 from fsrst.data.prepare import voxceleb2
-from fsrst.data.prepare.voxceleb2 import prepare_voxceleb2, sets_of
+from fsrst.data.prepare.voxceleb2 import find_people, prepare_voxceleb2, sets_of
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels
 
@@ -83,6 +83,16 @@ def test_vox(tracks: list[Path], tmp_path: Path) -> None:
     counts = against_paper(manifest)
     assert counts["test identities on disk"] == counts["test samples"] == (118, 3)
     assert (counts["their videos"], counts["their tracks"]) == ((None, 15), (None, 30))
+
+
+def test_vox_names_that_begin_with_a_dot_are_skipped(tracks: list[Path], tmp_path: Path) -> None:
+    """macOS writes ._1.mp4 beside 1.mp4, and .Trashes."""
+    root = vox_tree(tmp_path / "mp4", tracks, range(1, 2))
+    before = find_people(root)
+    (root / "id00001" / "video-00000" / "._00001.mp4").write_bytes(b"no clip")
+    (root / "id00001" / ".Trashes").mkdir()
+    (root / "id00001" / ".Trashes" / "00001.mp4").write_bytes(b"no clip")
+    assert find_people(root) == before
 
 
 def test_vox_choice_depends_on_the_seed_alone(tracks: list[Path], tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def find_people(root: Path, listed: set[str] | None = None) -> list[Person]:
         if not (wanted and folder.is_dir()):
             continue
         videos: dict[str, list[Path]] = {}
-        for track in sorted(folder.glob("*/*.mp4")):
+        for track in sorted(folder.glob("[!.]*/[!.]*.mp4")):
             videos.setdefault(track.parent.name, []).append(track)
         people.append(Person(name, videos))
     return people
