@@ -1,6 +1,7 @@
 """The exported files: names, free dimensions, storage, metadata; and int8."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fsrst.cli import models as models_commands
+from fsrst.cli import run
 from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest
 from fsrst.data.synthetic import draw_face
@@ -23,6 +25,7 @@ from test_texture_baselines import TINY as TEXTURE  # noqa: E402
 
 from fsrst.models import ReferenceSR, build  # noqa: E402
 from fsrst.models.fsrst2 import FSRST2  # noqa: E402
+from fsrst.models.weights import save_weights  # noqa: E402
 from fsrst.runtime import export as export_module  # noqa: E402
 from fsrst.runtime.export import METADATA_KEY, SKIP_NAME, cubic_kernel, export  # noqa: E402
 from fsrst.runtime.onnx_backend import OnnxBackend  # noqa: E402
@@ -252,6 +255,20 @@ def test_logits_far_below_zero_are_exported(tmp_path: Path) -> None:
         model.aggregation.embed_lr.weight.fill_(1)
         model.aggregation.embed_refs.weight.fill_(-1)
     assert max(export(model, {}, tmp_path / "far")["parity"].values()) < 1e-4
+
+
+def test_int8_is_refused_before_graphs_are_written_where_its_packages_are_missing(
+    drawn_data: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_weights(tmp_path / "net.safetensors", build("resnet-small"))
+    monkeypatch.setitem(sys.modules, "nncf", None)  # as not installed
+    arguments = ["-o", str(tmp_path / "new" / "net"), "--int8", "--data", str(drawn_data.root)]
+    assert run(["export", str(tmp_path / "net.safetensors"), *arguments]) == 2
+    assert "--int8 needs nncf; install it with: pip install 'fsrst[op" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 # --- int8 -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -139,6 +140,10 @@ def export(
     _need_suffix(weights, ".safetensors")
     if int8 and not data:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
+    for package in ("nncf", "openvino") if int8 else ():  # said before graphs are written
+        if find_spec(package) is None:
+            hint = "install it with: pip install 'fsrst[openvino]'"
+            raise FsrstError(f"--int8 needs {package}; {hint}")
     samples = _calibration(data) if int8 and data else []
     from fsrst.models.weights import load_weights
     from fsrst.runtime.export import export as run
