@@ -10,7 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
+from fsrst.data.augmentation import (
+    Augmentation,
+    compose,
+    damage,
+    draw_affine,
+    draw_tones,
+    move,
+    relight,
+)
 from fsrst.data.dataset import Store, TrainingSet, prefetched
 from fsrst.data.degradation import FILTERS, degrade, degrade_poorly, noisy
 from fsrst.data.manifest import (
@@ -143,6 +151,8 @@ def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
         "refs_zoom": 0.1,
         "refs_light": 0.2,
         "refs_colour": 0.1,
+        "light": 0.1,
+        "colour": 0.1,
         "wrong_person": 0.3,
         "reference_dropout": 0.3,
     }
@@ -156,13 +166,13 @@ def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
 
 def test_each_channel_of_a_reference_has_a_gain_of_its_own() -> None:
     grey = np.full((8, 8, 3), 100, np.uint8)
-    tinted = [relight(grey, np.random.default_rng(seed), 0, 0.2) for seed in range(200)]
+    tinted = [relight(grey, draw_tones(np.random.default_rng(seed), 0, 0.2)) for seed in range(200)]
     values = np.array([picture[0, 0] for picture in tinted])
     assert all((picture == picture[0, 0]).all() for picture in tinted)
     assert values.min() in range(80, 84) and values.max() in range(117, 121)
     assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.3
     picture = np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)
-    assert relight(picture, np.random.default_rng(1), 0, 0) is picture
+    assert relight(picture, draw_tones(np.random.default_rng(1), 0, 0)) is picture
 
 
 def test_an_epoch_shows_every_sample_once(tmp_path: Path) -> None:
@@ -273,11 +283,14 @@ def test_a_reference_moves_on_its_own_before_it_moves_with_the_target(
 
 def test_light_fills_its_range_and_does_not_wrap() -> None:
     grey, white = (np.full((4, 4, 3), level, np.uint8) for level in (100, 255))
-    lit = [relight(grey, np.random.default_rng(seed), 0.2).max() for seed in range(300)]
+    lit = [
+        relight(grey, draw_tones(np.random.default_rng(seed), 0.2, 0)).max() for seed in range(300)
+    ]
     # gain and gamma: 0.8 * (100 / 255) ** 1.2 and 1.2 * (100 / 255) ** 0.8
     assert 66 <= min(lit) < 70
     assert 145 >= max(lit) > 140
-    assert min(relight(white, np.random.default_rng(i), 0.2).min() for i in range(9)) >= 204
+    tones = [draw_tones(np.random.default_rng(i), 0.2, 0) for i in range(9)]
+    assert min(relight(white, each).min() for each in tones) >= 204
 
 
 def test_damage_makes_small_pictures_and_poor_jpegs() -> None:
@@ -340,6 +353,20 @@ def test_light_and_damage_are_of_references_alone(tmp_path: Path, change: str) -
     plain, changed = (training_set(manifest, **{change: v}).batch(0, 8) for v in (0.0, 0.9))
     assert torch.equal(plain["hr"], changed["hr"]) and torch.equal(plain["lr"], changed["lr"])
     assert not torch.equal(plain["refs"], changed["refs"])
+
+
+def test_shared_light_and_colour_are_one_for_the_target_and_its_references(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    plain, changed = (
+        training_set(manifest, light=value, colour=value).batch(0, 8) for value in (0.0, 0.3)
+    )
+    for hr, lit, refs, lit_refs in zip(
+        plain["hr"], changed["hr"], plain["refs"], changed["refs"], strict=True
+    ):
+        assert not torch.equal(hr, lit)
+        red = dict(zip(hr[0].flatten().tolist(), lit[0].flatten().tolist(), strict=True))
+        expected = refs[:, 0].clone().apply_(red.__getitem__)  # the person's own red
+        assert torch.equal(lit_refs[:, 0], expected)
 
 
 def test_what_lies_outside_is_mirrored_however_far_a_picture_moves() -> None:
@@ -415,7 +442,7 @@ def test_flips_are_shared_and_half_of_all(tmp_path: Path) -> None:
     assert 20 < (batch["hr"][:, 2, 0, 0] > 0).sum() < 44
 
 
-def test_larger_pictures_are_cropped_at_one_random_place(tmp_path: Path) -> None:
+def beside_larger(tmp_path: Path, **changes: float) -> TrainingSet:
     """Pictures of 48 px that show their own coordinates, beside those of 32 px."""
     y, x = np.mgrid[:48, :48]
     ramps = np.stack([5 * x, 5 * y, 0 * x], axis=-1).astype(np.uint8)
@@ -427,27 +454,48 @@ def test_larger_pictures_are_cropped_at_one_random_place(tmp_path: Path) -> None
             others = tuple(other for other in files if other != file)
             samples.append(Sample(Path(file).stem, person, "train", file, others, file))
     large = write_manifest(tmp_path / "large", samples, {**INFO, "size": 48})
-    data = TrainingSet(
+    return TrainingSet(
         [make(tmp_path / "small"), large],
         "train",
         scale=4,
         n_references=2,
-        augmentation=Augmentation(),
+        augmentation=Augmentation(**changes),
         seed=13,
         holdout_identities=1,
     )
-    batch = data.batch(0, 60)
-    cropped = batch["hr"][:, 0, 0, 0] != batch["hr"][:, 0, 0, -1]
-    hr, refs = batch["hr"][cropped], batch["refs"][cropped]
-    assert 0 < len(hr) < 60
+
+
+def of_larger(data: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
+    batch = data.batch(0, 240)
+    larger = batch["hr"][:, 0, 0, 0] != batch["hr"][:, 0, 0, -1]
+    assert 0 < larger.sum() < 240
+    return batch["hr"][larger], batch["refs"][larger]
+
+
+def test_larger_pictures_are_cropped_at_one_random_place(tmp_path: Path) -> None:
+    data = beside_larger(tmp_path)
+    hr, refs = of_larger(data)
     assert torch.equal(hr, refs[:, 0]) and torch.equal(hr, refs[:, 1])
     corners = hr[:, :2, 0, 0]
     assert len({tuple(corner) for corner in corners.tolist()}) > 5
     assert (corners[:, 0] != corners[:, 1]).any()
-    middle = torch.from_numpy(to_planes(ramps[8:40, 8:40]))
+    y, x = np.mgrid[8:40, 8:40]
+    middle = torch.from_numpy(to_planes(np.stack([5 * x, 5 * y, 0 * x], axis=-1).astype(np.uint8)))
     held = [b for b in data.holdout_batches(1, 100) if torch.equal(b["hr"][0], middle)]
     assert len(held) == 3
     assert all(torch.equal(b["refs"][0, 1], middle) for b in held)
+
+
+def test_parts_of_larger_pictures_are_reduced(tmp_path: Path) -> None:
+    hr, refs = of_larger(beside_larger(tmp_path, reduced=0.5))
+    assert torch.equal(hr, refs[:, 0]) and torch.equal(hr, refs[:, 1])
+    across = (hr[:, 0, 0, -1] - hr[:, 0, 0, 0]) * 255 / 5 * 32 / 31  # pixels of the picture
+    down = (hr[:, 1, -1, 0] - hr[:, 1, 0, 0]) * 255 / 5 * 32 / 31
+    assert (across - down).abs().max() < 1  # squares
+    reduced = across > 32.5
+    assert 0.25 < reduced.float().mean() < 0.75
+    assert 46 < across.max() < 48.5 and across.min() > 31.5
+    assert across[reduced].min() < 40  # of all sizes
 
 
 def test_holdout_shows_the_first_references_as_they_are(tmp_path: Path) -> None:

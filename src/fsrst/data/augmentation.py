@@ -15,8 +15,9 @@ from PIL import Image
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels
 
-PROBABILITIES = ("lr_damage", "refs_damage", "reference_dropout", "wrong_person")
-FACTORS = ("zoom", "refs_zoom", "refs_light", "refs_colour")  # 1 +- the value, which stays above 0
+PROBABILITIES = ("reduced", "lr_damage", "refs_damage", "reference_dropout", "wrong_person")
+# 1 +- the value, which stays above 0
+FACTORS = ("zoom", "light", "colour", "refs_zoom", "refs_light", "refs_colour")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Augmentation:
     degrees: float = 0.0  # shared rotation, +- [degrees]
     translate: float = 0.0  # shared shift, +- [fraction of the size]
     zoom: float = 0.0  # shared scale, 1 +- zoom
+    light: float = 0.0  # shared gain and gamma, 1 +- light
+    colour: float = 0.0  # shared gain of each channel, 1 +- colour
+    # probability that of a set of larger pictures more is cut out than a sample's size, and
+    # reduced to it, so that faces come in all sizes
+    reduced: float = 0.0
     refs_degrees: float = 0.0  # the same three again, independently for every reference
     refs_translate: float = 0.0
     refs_zoom: float = 0.0
@@ -108,20 +114,30 @@ def move(picture: Pixels, matrix: Matrix | None) -> Pixels:
     return np.asarray(moved)
 
 
-def relight(picture: Pixels, rng: Generator, light: float, colour: float = 0.0) -> Pixels:
-    """Every value v in [0, 1] becomes gain * v ** gamma, clipped: gamma uniform in 1 +- ``light``,
-    the gain so too and, for each channel on its own, again in 1 +- ``colour``.
+# (256, 3): the new value of each value of each channel
+Tones = np.ndarray
 
-    With both 0 it is the picture itself; of an amount that is 0 ``rng`` is not asked.
+
+def draw_tones(rng: Generator, light: float, colour: float) -> Tones | None:
+    """For ``relight``: every value v in [0, 1] becomes gain * v ** gamma, clipped: gamma uniform in
+    1 +- ``light``, the gain so too and, for each channel on its own, again in 1 +- ``colour``.
+
+    Of an amount that is 0 ``rng`` is not asked; None if both are.
     """
     if light == colour == 0:
-        return picture
+        return None
     gain, gamma = rng.uniform(1 - light, 1 + light, 2) if light else (1.0, 1.0)
     gains = gain * (rng.uniform(1 - colour, 1 + colour, 3) if colour else np.ones(3))
-    table = np.clip((np.arange(256)[:, None] / 255) ** gamma * gains * 255, 0, 255)
-    lit: Pixels = np.take_along_axis(
-        np.rint(table).astype(np.uint8), picture.reshape(-1, 3), axis=0
-    ).reshape(picture.shape)
+    values = np.clip((np.arange(256)[:, None] / 255) ** gamma * gains * 255, 0, 255)
+    tones: Tones = np.rint(values).astype(np.uint8)
+    return tones
+
+
+def relight(picture: Pixels, tones: Tones | None) -> Pixels:
+    """The picture in other tones; with None as it is."""
+    if tones is None:
+        return picture
+    lit: Pixels = np.take_along_axis(tones, picture.reshape(-1, 3), axis=0).reshape(picture.shape)
     return lit
 
 

@@ -16,12 +16,20 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
-from fsrst.data.augmentation import Augmentation, compose, damage, draw_affine, move, relight
+from fsrst.data.augmentation import (
+    Augmentation,
+    compose,
+    damage,
+    draw_affine,
+    draw_tones,
+    move,
+    relight,
+)
 from fsrst.data.degradation import degrade, degrade_poorly
 from fsrst.data.manifest import Manifest, Sample, by_identity, evenly_spread
 from fsrst.errors import FsrstError
 from fsrst.files import fingerprint, written_whole
-from fsrst.image import Pixels, read_image, to_planes
+from fsrst.image import Pixels, read_image, resize_bicubic, to_planes
 
 Batch = dict[str, Tensor]
 
@@ -70,7 +78,8 @@ class TrainingSet:
     ----------
     manifests, split
         Where the samples come from. Pictures larger than the smallest set's are cropped to that
-        size, target and references at one random place: a nearer face, or a part of one.
+        size, target and references at one random place: a nearer face, or a part of one; with
+        ``augmentation.reduced`` also to a larger part, which is reduced.
     scale, n_references
         Enlargement, and references per sample: drawn at random from those the sample lists, with
         gaps marked in ``present`` when it lists fewer.
@@ -155,9 +164,9 @@ class TrainingSet:
             yield _stack(
                 [
                     self._tensors(
-                        [store[sample.target][self._cut(store)]],
+                        [self._taken(store, sample.target, self._cut(store))],
                         [
-                            store[file][self._cut(store)]
+                            self._taken(store, file, self._cut(store))
                             for file in sample.references[: self.n_references]
                         ],
                     )
@@ -188,13 +197,15 @@ class TrainingSet:
             free = [file for file in sample.references if file not in kept] or files
             files += list(rng.choice(free, self.targets_per_set - 1))
         cut = self._cut(store, rng)
-        hrs = [move(store[file][cut], shared) for file in files]
+        tones = draw_tones(rng, options.light, options.colour)
+        hrs = [relight(move(self._taken(store, file, cut), shared), tones) for file in files]
         refs = []
         for i in chosen:
             own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
-            reference = move(store[pool[i]][cut], compose(shared, own))
-            reference = relight(reference, rng, options.refs_light, options.refs_colour)
-            refs.append(damage(reference, rng, options.refs_damage))
+            reference = move(self._taken(store, pool[i], cut), compose(shared, own))
+            reference = relight(reference, tones)
+            own_tones = draw_tones(rng, options.refs_light, options.refs_colour)
+            refs.append(damage(relight(reference, own_tones), rng, options.refs_damage))
         if options.flip and rng.random() < 0.5:
             hrs, refs = [hr[:, ::-1] for hr in hrs], [ref[:, ::-1] for ref in refs]
         if options.quarter_turns:
@@ -209,8 +220,19 @@ class TrainingSet:
         spare = store.size - self.size
         if spare == 0:
             return slice(None), slice(None)
-        top, left = (spare // 2, spare // 2) if rng is None else rng.integers(spare + 1, size=2)
-        return slice(top, top + self.size), slice(left, left + self.size)
+        side = self.size
+        if rng is None:
+            top = left = spare // 2
+        else:
+            reduced = self.augmentation.reduced
+            if reduced and rng.random() < reduced:
+                side += int(rng.integers(1, spare + 1))
+            top, left = rng.integers(store.size - side + 1, size=2)
+        return slice(top, top + side), slice(left, left + side)
+
+    def _taken(self, store: Store, file: str, cut: tuple[slice, slice]) -> Pixels:
+        """That part of a picture of ``store``, in the samples' size."""
+        return resize_bicubic(store[file][cut], self.size, self.size)
 
     def _tensors(
         self, hrs: Sequence[Pixels], refs: Sequence[Pixels], lrs: Sequence[Pixels] | None = None
