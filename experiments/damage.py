@@ -157,8 +157,8 @@ def markdown(result: dict[str, Any]) -> str:
         f" {result['date'][:10]}. Mean PSNR [dB] of all pictures; the noise is Gaussian, in grey"
         " levels; JPEG by quality, at the input's size. The first column is the protocol of all"
         " other tables. Damaged references: all three kept at a part of their size and enlarged"
-        " again, or a JPEG, beside an input without damage; 0.25 is the input's own size. Those"
-        " that are given as small as that are left out, and cost nothing"
+        " again, or a JPEG, beside an input without damage; 0.25 is the input's own size:"
+        " enlarged from that they are known by their detail, and left out"
         " (`Upscaler.left_out`)."
     ]
     for found in result["sets"]:

@@ -24,7 +24,7 @@ from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.evaluate.explanation import COLOURS
-from fsrst.image import Pixels, read_image, write_image
+from fsrst.image import Pixels, read_image, resize_bicubic, write_image
 from fsrst.models import MODELS
 from fsrst.runtime.upscaler import open_upscaler
 
@@ -170,6 +170,20 @@ def test_references_that_are_too_small_are_named_and_not_counted(
     assert call("upscale", *files, "--model", exported_model, "--json") == 0
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert result["references_left_out"] == [str(small)]
+
+
+def test_references_that_were_enlarged_are_named(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = face / "coarse.png"
+    write_image(coarse, resize_bicubic(read_image(face / "lr.png"), 200, 200))
+    files = [face / "lr.png", "--ref", coarse, "-o", face / "out.png", "--model", exported_model]
+    assert call("upscale", *files) == 0
+    expected = (
+        f"{coarse}: 200x200 shows hardly more than the input of 32x32"
+        " (was it enlarged, or is it blurred?); left out"
+    )
+    assert expected in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_input_is_no_reference_of_itself(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+from PIL.Image import Resampling
 
 from fsrst.data.augmentation import move
 from fsrst.data.degradation import degrade
@@ -23,6 +25,7 @@ from fsrst.runtime.upscaler import (
     physical_cores,
     shipped_models,
 )
+from fsrst.runtime.worth import finer_part, not_worth_it
 
 BACKENDS = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32")]
 
@@ -373,6 +376,42 @@ def test_references_that_show_no_more_than_the_input_are_left_out() -> None:
     assert not shares[[0, 2, 3]].any()
     upscaler.set_references([small, nothing])
     assert levels(upscaler(lr), alone) <= 1
+
+
+def enlarged(picture: Pixels, side: int, how: Resampling) -> Pixels:
+    """Reduced to ``side``, and enlarged to what it was."""
+    small = Image.fromarray(resize_bicubic(picture, side, side))
+    return np.asarray(small.resize(picture.shape[1::-1], how))
+
+
+@pytest.mark.parametrize(("scale", "out"), [(2, 64), (4, 128), (4, 256), (8, 256)])
+def test_references_that_were_enlarged_are_known_by_their_detail(scale: int, out: int) -> None:
+    side = out // scale
+    for seed in range(3):
+        face = draw_face(seed, 0, out)
+        assert finer_part(face, side, side, scale) > 0.4
+        assert not_worth_it([face], side, side, scale) == []
+        for how in (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS):
+            coarse = enlarged(face, side, how)
+            assert finer_part(coarse, side, side, scale) < 0.33
+            large = resize_bicubic(coarse, 2 * out, 2 * out)
+            assert not_worth_it([coarse, face, large], side, side, scale) == [0, 2]
+    assert not_worth_it([], side, side, scale) == []
+    plain = np.full((out, out, 3), 90, np.uint8)
+    assert finer_part(plain, side, side, scale) == 0 and not_worth_it([plain], 8, 8, 2) == [0]
+
+
+def test_enlarged_references_change_nothing() -> None:
+    face = draw_face(5, 0, 128)
+    lr, coarse = degrade(face, 4), enlarged(np.roll(face, 2, axis=0), 32, Resampling.BICUBIC)
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    alone = upscaler(lr)
+    upscaler.set_references([coarse])
+    assert upscaler.left_out(32, 32) == [0] and upscaler.left_out(16, 16) == []
+    assert upscaler.left_out(32, 32) == [0]  # again, after another size
+    assert np.array_equal(upscaler(lr), alone)
+    upscaler.set_references([face])
+    assert upscaler.left_out(32, 32) == []
 
 
 def test_references_are_encoded_once_for_grey_and_once_for_coloured_inputs(

@@ -164,9 +164,9 @@ def upscale(
                 made = _one(
                     upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
                 )
-                too_small = [found[i] for i in made.left_out]
-                _note_left_out(too_small, made.lr, results)
-                made.result["references_left_out"] = [str(path) for path, _ in too_small]
+                too_little = [found[i] for i in made.left_out]
+                _note_left_out(too_little, made.lr, results)
+                made.result["references_left_out"] = [str(path) for path, _ in too_little]
                 results.append(made.result)
                 _write_extra(upscaler, made, references, strip, explain)
             except NoFaceError as error:
@@ -198,7 +198,7 @@ class _Made(NamedTuple):
     lr: Pixels
     sr: Pixels
     shares: NDArray[np.float32] | None  # of the references in each pixel of ``sr``
-    left_out: list[int]  # positions of references that were too small for it
+    left_out: list[int]  # positions of references that show hardly more than it
     result: dict[str, Any]
 
 
@@ -246,15 +246,17 @@ def _write_extra(
 
 
 def _note_left_out(
-    too_small: list[tuple[Path, Pixels]], lr: Pixels, results: list[dict[str, Any]]
+    too_little: list[tuple[Path, Pixels]], lr: Pixels, results: list[dict[str, Any]]
 ) -> None:
-    """Name references that were too small, once each: ``results`` are those before."""
+    """Name references that show too little, once each: ``results`` are those before."""
     named = {path for result in results for path in result["references_left_out"]}
-    for path, picture in too_small:
+    for path, picture in too_little:
         if str(path) not in named:
+            large = min(picture.shape[0] / lr.shape[0], picture.shape[1] / lr.shape[1]) >= 2
+            why = " (was it enlarged, or is it blurred?)" if large else ""
             note(
                 f"{path}: {picture.shape[1]}x{picture.shape[0]} shows hardly more than the input of"
-                f" {lr.shape[1]}x{lr.shape[0]}; left out"
+                f" {lr.shape[1]}x{lr.shape[0]}{why}; left out"
             )
 
 

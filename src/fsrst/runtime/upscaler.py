@@ -18,6 +18,7 @@ import numpy as np
 
 from fsrst.errors import FsrstError
 from fsrst.image import Floats, Pixels, crop_to, from_planes, greyed, monochrome, to_planes
+from fsrst.runtime.worth import not_worth_it
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -31,8 +32,6 @@ GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
 MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5 GB at most
-# how many times as many pixels along each side as the input a reference has at least, and how many
-WORTH, WORTH_BESIDE = 1.5, 2.0  # where another has so many: chosen on training people, docs/log.md
 MAX_BATCH = 16  # frames at once; larger batches are no faster
 MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
@@ -92,6 +91,7 @@ class Upscaler:
         self._runner = runner
         self._pictures: list[Pixels] = []
         self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
+        self._left_out: dict[tuple[int, int], list[int]] = {}  # of the last size asked for
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
@@ -116,21 +116,19 @@ class Upscaler:
             _check_picture(picture, f"reference {number}")
         self._pictures = [picture.copy() for picture in pictures]  # callers reuse their buffers
         self.references = len(self._pictures)
-        self._states = {}
+        self._states, self._left_out = {}, {}
         if self.lr_size is not None:
             self._state_for(self.lr_size, self.lr_size, grey=False)
 
     def left_out(self, height: int, width: int) -> list[int]:
         """Positions in the list that was set of the references that are not used for inputs of
-        ``height`` x ``width`` [px]: cropped to their aspect they have less than ``WORTH`` times as
-        many pixels along each side, or less than ``WORTH_BESIDE`` times where another has so many.
-
-        What fits the input as well as the input does itself takes the place of references that
-        have detail to give, or of what the network knows of faces: docs/results.md.
+        ``height`` x ``width`` [px]: they show hardly more than the input, for want of pixels, or
+        because they were enlarged or are blurred (``fsrst.runtime.worth``).
         """
-        times = [min(p.shape[0] / height, p.shape[1] / width) for p in self._pictures]
-        least = WORTH_BESIDE if max(times, default=0) >= WORTH_BESIDE else WORTH
-        return [position for position, found in enumerate(times) if found < least]
+        size = (height, width)
+        if size not in self._left_out:
+            self._left_out = {size: not_worth_it(self._pictures, *size, self.scale)}
+        return list(self._left_out[size])
 
     def __call__(self, lr: Pixels) -> Pixels:
         """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
