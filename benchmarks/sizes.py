@@ -17,7 +17,8 @@ import numpy as np
 from measure import finish, origin, take_turns, target
 from numpy.typing import NDArray
 
-from fsrst.runtime.upscaler import WEIGHTS, open_upscaler, physical_cores
+from fsrst.runtime.cores import physical_cores
+from fsrst.runtime.upscaler import WEIGHTS, open_upscaler
 
 MODELS = ("fsrst2", "fsrst2-small")
 SIDES = (32, 64, 128)

@@ -5,12 +5,12 @@
 
 The reference point is written here in full: eager torch in float32, one reference after the other,
 their features computed anew for every frame. Both sides take and give float32 arrays; the time of a
-whole call (uint8 in, uint8 out) is measured as well. Shipped weights are used where they are; else
-networks with random weights, whose times are the same.
+whole call (uint8 in, uint8 out) is measured as well. The weights are the shipped ones.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,14 +26,14 @@ from measure import finish, origin, spread, take_turns, target
 from torch import Tensor
 
 from fsrst.data.synthetic import draw_face
+from fsrst.evaluate.metrics import psnr
 from fsrst.image import Pixels, resize_bicubic, to_planes, to_uint8
-from fsrst.models import build
 from fsrst.models.aggregation import aggregate
 from fsrst.models.fsrst import FSRST
-from fsrst.models.weights import load_weights, save_weights
-from fsrst.runtime.export import export
+from fsrst.models.weights import load_weights
+from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.int8 import quantize_int8
-from fsrst.runtime.upscaler import WEIGHTS, Upscaler, open_upscaler, physical_cores
+from fsrst.runtime.upscaler import WEIGHTS, Upscaler, open_upscaler
 
 MODELS = {"fsrst": "fsrst-photo", "fsrst-small": "fsrst-small-photo"}
 SIDES = [
@@ -87,19 +87,14 @@ def frames(count: int) -> list[tuple[Pixels, list[Pixels], Pixels]]:
     return found
 
 
-def prepare(name: str, folder: Path) -> Path:
-    """Stem of a model's files: the shipped ones, or new ones in ``folder`` with random weights."""
-    shipped = WEIGHTS / MODELS[name]
-    suffixes = (".safetensors", ".encode.onnx", ".upscale.onnx", ".int8.xml", ".int8.bin")
-    if all(Path(f"{shipped}{suffix}").is_file() for suffix in suffixes):
+def prepare(shipped: Path, folder: Path) -> Path:
+    """Stem of a shipped model's files; of copies in ``folder``, and an int8 graph calibrated on
+    drawn faces beside them, where none is shipped."""
+    if Path(f"{shipped}.int8.xml").is_file():
         return shipped
-    torch.manual_seed(13)
-    model = build(name)
-    assert isinstance(model, FSRST)
-    torch.nn.init.normal_(model.alignment.localisation.fc2.weight, std=0.02)
-    stem = folder / name
-    save_weights(f"{stem}.safetensors", model, half=True)
-    export(model, {"version": "random"}, stem)
+    stem = folder / shipped.name
+    for suffix in (".safetensors", ".encode.onnx", ".upscale.onnx"):
+        shutil.copyfile(f"{shipped}{suffix}", f"{stem}{suffix}")
     quantize_int8(stem, [(lr, refs) for lr, refs, _ in frames(16)])
     return stem
 
@@ -154,18 +149,12 @@ def agreement(stem: Path, count: int, sides: Sequence[tuple[str, str]]) -> dict[
             upscaler.set_references(refs)
             sr = upscaler(lr)
             largest = max(largest, int(np.abs(sr.astype(int) - exact).max()))
-            losses.append(psnr(exact, truth) - psnr(sr, truth))
+            losses.append(float(psnr(exact, truth)) - float(psnr(sr, truth)))
         found[f"{backend} {upscaler.precision}"] = {
             "largest_difference_levels": largest,
             "psnr_loss_db": round(float(np.mean(losses)), 5),
         }
     return found
-
-
-def psnr(first: Pixels, second: Pixels) -> float:
-    """PSNR [dB] of two uint8 pictures."""
-    error = np.mean((first.astype(np.float64) - second) ** 2)
-    return float(10 * np.log10(255**2 / error))
 
 
 def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
@@ -211,9 +200,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for model in MODELS:
-            stem = prepare(model, folder)
+            stem = prepare(WEIGHTS / MODELS[model], folder)
             result["models"][model] = {
-                "weights": stem.name if stem.parent == WEIGHTS else "random",
+                "weights": stem.name,
                 **per_frame(stem, options.threads, rounds, calls),
                 "agreement": agreement(stem, count, SIDES),
             }

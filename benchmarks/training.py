@@ -30,7 +30,7 @@ from fsrst.models import build
 from fsrst.models.aggregation import aggregate
 from fsrst.models.fsrst import FSRST
 from fsrst.models.interface import bicubic_skip
-from fsrst.runtime.upscaler import physical_cores
+from fsrst.runtime.cores import physical_cores
 
 REFERENCES = 3
 OUR_BATCH, PLAIN_BATCH = 16, 8

@@ -30,8 +30,9 @@ from fsrst.evaluate.score import SUMMARY, score
 from fsrst.files import write_json
 from fsrst.image import NoPictureError
 from fsrst.models.weights import load_weights, read_header
+from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.export import export
-from fsrst.runtime.upscaler import Upscaler, open_upscaler, physical_cores
+from fsrst.runtime.upscaler import Upscaler, open_upscaler
 from fsrst.train import METRICS, WEIGHTS
 
 BACKEND = "backend.json"  # in a run's folder: what runs it, and why not onnxruntime

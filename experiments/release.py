@@ -161,7 +161,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "",
     ]
     for found, manifest in zip(scores_in(header), manifests, strict=True):
-        lines += score_lines(found, manifest)
+        lines += score_lines(name, found, manifest)
     recipe = {key: options[key] for key in RECIPE if key in options}
     counts = [
         f"{manifest.name} has {manifest.info['counts']['train']['samples']} targets of"
@@ -202,7 +202,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
+def score_lines(name: str, found: dict[str, Any], manifest: Manifest) -> list[str]:
     counts = manifest.info["counts"]
     lines = [
         f"{manifest.name}, val split: {counts['val']['samples']} samples of"
@@ -227,6 +227,8 @@ def score_lines(found: dict[str, Any], manifest: Manifest) -> list[str]:
         f"OpenVINO bf16 loses {loss['bf16']:.3f} dB of the mean PSNR with right references, int8"
         f" {loss['int8']:.3f} dB (calibrated on {CALIBRATION_SAMPLES} training samples)."
     )
+    if not (WEIGHTS / f"{name}.int8.xml").is_file():
+        text += " Its int8 graph is not shipped; `fsrst export --int8` makes it."
     return [*lines, "", text, ""]
 
 

@@ -61,24 +61,6 @@ CLAIMS = (  # pairs of networks; in the paper the first is above the second near
     ("fsrst-small", "resnet-small"),
 )
 FEW_SAMPLES = 5000  # a network that saw fewer is not judged
-MENDED = (  # networks; until when [UTC] they were trained so; how
-    (
-        ("fsrst2-small", "fsrst2"),
-        "2026-11-25T09:22",
-        "the coarse transformer's own loss at places in bfloat16",
-    ),
-    (
-        ("fsrst-small", "fsrst"),
-        "2026-11-25T17:01",
-        "sampling positions in bfloat16, off by up to 0.08 px",
-    ),
-    (("hime-small",), "2026-11-25T17:01", "the other factor of the similarity transposed"),
-    (
-        ("c2-matching", "mrefsr"),
-        "2026-11-25T17:15",
-        "no LeakyReLU after the content extractor's first convolution",
-    ),
-)
 MEASURES = ("psnr_mean", "psnr_pooled", "ssim", "identity_distance")
 
 
@@ -318,7 +300,6 @@ def markdown(result: dict[str, Any]) -> str:
         "## Table 1",
         made_by(result, [result["command"]] if result["smoke"] else commands_of(result["cells"])),
         protocol_of(result),
-        mended(result["cells"]),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]
@@ -445,20 +426,6 @@ def made_by(result: dict[str, Any], commands: Sequence[str]) -> str:
             "</details>",
         ]
     )
-
-
-def mended(cells: Sequence[dict[str, Any]]) -> str:
-    """Which of the cells were trained before something in their network was mended."""
-    lines = []
-    for models, until, how in MENDED:
-        before = dict.fromkeys(
-            c["run"]
-            for c in cells
-            if c["model"] in models
-            and c.get("training", {}).get("origin", {}).get("date", "") < until
-        )
-        lines += [f"- {', '.join(before)}: {how}"] if before else []
-    return "\n".join(["Trained before their networks were mended:\n", *lines]) if lines else ""
 
 
 def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:

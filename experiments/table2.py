@@ -31,7 +31,6 @@ from table1 import (
     lengths_of,
     made_by,
     measures,
-    mended,
     other_data,
     pair_of,
     psnrs_of,
@@ -197,7 +196,6 @@ def markdown(result: dict[str, Any]) -> str:
         " Another seed is not in a single row's ±. Fewer references are the first that a sample"
         " lists: of a clip its first frames, which lie farthest from the targets."
         + (" **Smoke run: the numbers mean nothing.**" if result["smoke"] else ""),
-        mended(result["cells"]),
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -420,19 +421,68 @@ def test_references_that_do_not_fit_are_said_to_give_nothing(
     assert "of the detail from them" in said.out and said.err == ""
 
 
-def test_what_is_written_before_a_failure_is_counted(
+def test_damaged_pictures_of_a_folder_are_left_out_and_the_exit_code_says_so(
     face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frames = face / "frames"
     frames.mkdir()
     whole = (face / "lr.png").read_bytes()
-    (frames / "1.png").write_bytes(whole)
-    (frames / "2.png").write_bytes(whole[: len(whole) - 200])
-    assert call("upscale", frames, "-o", face / "out", "--model", exported_model) == 2
+    for name, content in (("1", whole), ("2", whole[:-200]), ("3", whole)):
+        (frames / f"{name}.png").write_bytes(content)
+    common = ["-o", face / "out", "--model", exported_model]
+    assert call("upscale", frames, *common) == 2
     said = capsys.readouterr()
-    assert said.out.startswith(str(face / "out" / "1.png"))
-    assert "2.png: damaged" in said.err and "; 1 of 2 are written" in said.err
+    assert "2.png: damaged" in said.err and "left out" in said.err
+    assert "1 of 3 pictures could not be used, such as" in said.err and "2 are written" in said.err
+    assert sorted(os.listdir(face / "out")) == ["1.png", "3.png"]
+    assert call("upscale", frames, *common, "--json") == 2
+    made = json.loads(capsys.readouterr().out)
+    assert [Path(r["input"]).name for r in made["results"]] == ["1.png", "3.png"]
+    assert made["left_out"] == [str(frames / "2.png")]
+    (frames / "1.png").unlink()
+    (frames / "3.png").write_bytes(whole[:-200])
+    assert call("upscale", frames, *common) == 2
+    assert "nothing could be made of the 2 pictures in" in capsys.readouterr().err
+
+
+def test_what_is_written_before_a_failure_is_counted(
+    face: Path,
+    exported_model: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fsrst import image
+
+    (face / "frames").mkdir()
+    for name in ("1.png", "2.png"):
+        shutil.copy(face / "lr.png", face / "frames" / name)
+    write = image.write_image
+
+    def full(path: Path, *rest: object) -> None:
+        if path.name == "2.png":
+            raise FsrstError(f"cannot write {path}: no space left")
+        write(path, *rest)
+
+    monkeypatch.setattr(image, "write_image", full)
+    assert call("upscale", face / "frames", "-o", face / "out", "--model", exported_model) == 2
+    assert "no space left; 1 of 2 are written" in capsys.readouterr().err
     assert os.listdir(face / "out") == ["1.png"]
+
+
+def test_references_no_larger_than_a_large_input_have_a_way_out(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = face / "large.png"
+    write_image(large, resize_bicubic(read_image(face / "a.png"), 150, 150))
+    common = ["-o", face / "out.png", "--model", "fsrst2-small"]
+    assert call("upscale", large, "--ref", face / "a.png", *common) == 0
+    assert "no reference was used. Larger ones would help, or --max-side 64," in said_in(capsys)
+    assert call("upscale", large, "--ref", face / "a.png", *common, "--max-side", 64) == 0
+    assert "no reference was used" not in said_in(capsys)
+
+
+def said_in(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

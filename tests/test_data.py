@@ -56,7 +56,7 @@ def make(
 
 
 def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
-    others = ("holdout", "sharing")
+    others = ("holdout", "sharing", "seed")
     augmentation = Augmentation(**{k: v for k, v in changes.items() if k not in others})
     return TrainingSet(
         [manifest],
@@ -64,7 +64,7 @@ def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
         scale=4,
         n_references=3,
         augmentation=augmentation,
-        seed=13,
+        seed=int(changes.get("seed", 13)),
         targets_per_set=int(changes.get("sharing", 1)),
         holdout_identities=int(changes.get("holdout", 0)),
     )
@@ -162,6 +162,8 @@ def test_a_batch_is_a_function_of_seed_and_position(tmp_path: Path) -> None:
     halves = [other.batch(20, 4), other.batch(24, 4)]
     for key, value in whole.items():
         assert torch.equal(value, torch.cat([half[key] for half in halves])), key
+    another = training_set(manifest, seed=14, **strong).batch(20, 8)
+    assert all(not torch.equal(value, another[key]) for key, value in whole.items())
 
 
 def test_each_channel_of_a_reference_has_a_gain_of_its_own() -> None:

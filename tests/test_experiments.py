@@ -504,16 +504,6 @@ def test_one_command_makes_the_table() -> None:
     ]
 
 
-def test_cells_of_mended_networks_are_said_to_be_older() -> None:
-    def cell(model: str, date: str) -> dict[str, Any]:
-        return {"model": model, "run": f"{model}-{date}", "training": {"origin": {"date": date}}}
-
-    old = [cell("fsrst", "2026-11-25T16:00:00+00:00"), cell("fsrst", "2026-11-25T17:02:00+00:00")]
-    (line,) = table1.mended([*old, cell("span", "2026-01-01")]).splitlines()[2:]
-    assert line.startswith(f"- {old[0]['run']}: sampling positions")
-    assert table1.mended(old[1:]) == ""
-
-
 def test_budgets_are_not_mixed(tmp_path: Path) -> None:
     """A network trained for an hour is not compared with one trained for 20 minutes."""
     cells = [

@@ -314,13 +314,14 @@ def test_int8_runs_any_batch_and_count(int8_stem: Path) -> None:
             assert np.sqrt(np.mean(difference**2)) < 2
 
 
-def test_int8_is_smaller_and_says_so(int8_stem: Path) -> None:
+def test_int8_is_smaller_and_names_no_folder(int8_stem: Path) -> None:
     import openvino
 
     model = openvino.Core().read_model(f"{int8_stem}.int8.xml")
     kinds = [node.get_type_name() for node in model.get_ordered_ops()]
     assert kinds.count("FakeQuantize") > 20
-    assert Path(f"{int8_stem}.int8.bin").stat().st_size < 1_300_000
+    size = Path(f"{int8_stem}.int8.bin").stat().st_size
+    assert size < 0.75 * Path(f"{int8_stem}.upscale.onnx").stat().st_size
     text = Path(f"{int8_stem}.int8.xml").read_text()
     assert str(int8_stem.parent) not in text and str(Path.home()) not in text
 
@@ -458,6 +459,8 @@ def test_bfloat16_samples_where_float32_does(any_size: tuple[FSRST2, Path]) -> N
     errors = {}
     for precision in ("f32", "bf16"):
         runner = OpenVinoBackend(stem, precision=precision, threads=1)
+        places = len(runner._frames().outputs) - 1  # results, and so in float32
+        assert places >= 3 if runner.precision == "bf16" else places == 0
         state = runner.encode(refs.numpy(), np.ones((1, 1), np.float32))
         errors[precision] = float(
             np.square(runner.upscale(lr.numpy(), *state) - refs[0].numpy()).mean()

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fsrst.data.augmentation import as_jpeg
+from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.files import write_json, write_text, written_whole
 from fsrst.image import (
@@ -397,3 +399,13 @@ def test_grey_and_toned_pictures_are_monochrome() -> None:
     assert monochrome((grey * np.array([1.0, 0.8, 0.6])).round().astype(np.uint8))
     assert monochrome(np.full((8, 8, 3), (200, 30, 90), np.uint8))  # nothing to see
     assert not monochrome(pixels)
+
+
+@pytest.mark.parametrize("side", [64, 128, 300])
+def test_toned_jpegs_are_monochrome_though_their_pixels_are_not(side: int) -> None:
+    for seed in range(3):
+        face = draw_face(seed, 0, side)
+        assert not monochrome(face) and not monochrome(as_jpeg(face, 75))
+        shades = luma(face.astype(np.float32))[..., None] * np.float32((1.0, 0.85, 0.65))
+        for quality in (95, 85, 75):
+            assert monochrome(as_jpeg(np.rint(shades).astype(np.uint8), quality))

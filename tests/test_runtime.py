@@ -18,11 +18,11 @@ from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, crop_to, greyed, resize_bicubic
 from fsrst.runtime import upscaler as upscaler_module
+from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.upscaler import (
     WEIGHTS,
     Upscaler,
     open_upscaler,
-    physical_cores,
     shipped_models,
 )
 from fsrst.runtime.worth import finer_part, not_worth_it
@@ -268,6 +268,74 @@ def test_a_grey_or_toned_input_gets_grey_references(tone: tuple[float, float, fl
         np.array_equal(a, upscaler(b))
         for a, b in zip(upscaler.upscale_batch(both), both, strict=True)
     )
+
+
+@pytest.mark.parametrize(("backend", "precision"), BACKENDS)
+def test_grey_in_is_grey_out(backend: str, precision: str) -> None:
+    upscaler = opened(WEIGHTS / "fsrst2-small", backend, precision)
+    face = draw_face(5, 0, 128)
+    upscaler.set_references([np.roll(face, 2, axis=0)])
+    grey = degrade(greyed(face), 4)
+    frames = [upscaler(grey), *upscaler.upscale_batch([degrade(face, 4), grey])]
+    frames.append(upscaler.explain(grey)[0])
+    for number, frame in enumerate(frames):
+        assert (frame == frame[..., :1]).all() == (number != 1)
+
+
+def test_what_callers_can_mend_is_told_in_one_line() -> None:
+    upscaler = open_upscaler("fsrst2-small", threads=1)
+    frames = pictures(2, 16, 16)
+    batch = upscaler.upscale_batch(frame for frame in frames)
+    assert np.array_equal(batch, upscaler.upscale_batch(frames))
+    upscaler.set_references(pictures(1, 64, 64))
+    for wrong in (
+        lambda: upscaler.upscale_batch(None),  # type: ignore[arg-type]
+        lambda: upscaler.warm_up(-4, 4),
+        lambda: upscaler.left_out(0, 0),
+        lambda: open_upscaler(None),  # type: ignore[arg-type]
+        lambda: open_upscaler(""),
+    ):
+        with pytest.raises(FsrstError):
+            wrong()
+
+
+def test_there_are_never_more_threads_than_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def opened_with(*_: object, threads: int) -> object:
+        asked.append(threads)
+        raise FsrstError("seen")
+
+    monkeypatch.setattr("fsrst.runtime.onnx_backend.OnnxBackend.__init__", opened_with)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    for threads in (1, 6, 10**6):
+        with pytest.raises(FsrstError, match="seen"):
+            open_upscaler("fsrst2-small", "onnxruntime", threads=threads)
+    assert asked == [1, 6, 6]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_an_openvino_upscaler_of_another_process_is_refused() -> None:
+    """After a fork OpenVINO's threads are gone, and it would wait for them for ever."""
+    pytest.importorskip("openvino")
+    code = """
+import os, numpy as np
+from fsrst import FsrstError, open_upscaler
+upscaler = open_upscaler("fsrst2-small", "openvino", threads=1)
+upscaler(np.zeros((16, 16, 3), np.uint8))
+child = os.fork()
+if child == 0:
+    try:
+        upscaler(np.zeros((16, 16, 3), np.uint8))
+    except FsrstError as error:
+        os._exit(7 if "another process" in str(error) else 1)
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=120)
+    assert done.returncode == 7
 
 
 def test_a_shipped_name_goes_before_a_folder(
@@ -623,8 +691,8 @@ def test_a_containers_quota_bounds_the_threads(
     quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`docker --cpus=2` on 64 cores."""
-    monkeypatch.setattr(upscaler_module, "_cores", lambda: 64)
-    monkeypatch.setattr(upscaler_module, "QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("fsrst.runtime.cores._cores", lambda: 64)
+    monkeypatch.setattr("fsrst.runtime.cores.QUOTA", tmp_path / "cpu.max")
     assert physical_cores() == 64
     (tmp_path / "cpu.max").write_text(quota)
     assert physical_cores() == cores

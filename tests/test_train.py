@@ -22,7 +22,7 @@ from fsrst.evaluate import metrics
 from fsrst.evaluate.metrics import psnr
 from fsrst.image import from_planes, read_image, write_image
 from fsrst.models import ReferenceSR, build
-from fsrst.models.interface import REPRODUCED
+from fsrst.models.interface import PICTURE_ERRORS, REPRODUCED
 from fsrst.models.weights import load_weights
 from fsrst.options import TrainOptions
 from fsrst.train import (
@@ -36,6 +36,7 @@ from fsrst.train import (
 )
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+ALL_CONFIGS = sorted(CONFIGS.glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -199,11 +200,25 @@ def test_a_run_does_not_go_on_with_other_pictures(data: Path, tmp_path: Path) ->
         train(options(copy, tmp_path / "run"), resume=True)
 
 
-def test_a_diverging_run_stops_and_keeps_its_checkpoint(data: Path, tmp_path: Path) -> None:
+def test_a_diverging_run_stops_and_keeps_its_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = options(data, tmp_path / "run", learning_rate=1e30, clip_norm=None, warmup_samples=0)
     with pytest.raises(Diverged, match=r"the .* is (nan|inf) after"):
         train(run)
     assert not (tmp_path / "run/model.safetensors").exists()
+
+    def worse(sr: torch.Tensor, hr: torch.Tensor) -> torch.Tensor:
+        worse.calls += 1
+        return (sr - hr).abs().mean() * (1 if worse.calls < 4 else float("nan"))
+
+    worse.calls = 0
+    monkeypatch.setitem(PICTURE_ERRORS, "log-l1", worse)
+    run = options(data, tmp_path / "later", loss="log-l1", checkpoint_samples=8, log_samples=8)
+    with pytest.raises(Diverged, match=r"the .* is nan after"):
+        train(run)
+    assert torch.load(tmp_path / "later/checkpoint.pt", weights_only=True)["done"] == 8
+    assert not (tmp_path / "later/model.safetensors").exists()
 
 
 def test_an_exact_copy_of_held_out_people_has_the_highest_psnr(tmp_path: Path) -> None:
@@ -398,10 +413,16 @@ def test_schedules(data: Path, tmp_path: Path) -> None:
     assert learning_rate_factor(cosine, 1000) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("config", ALL_CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_valid(config: Path) -> None:
     run = TrainOptions.from_yaml(config)
     assert run.samples >= run.batch_size
+    if "runs/" not in str(run.model_options):  # a stage that needs the one before
+        with torch.device("meta"):
+            build(run.model, **run.model_options)
+    if run.init_from:  # what another recipe makes
+        made = [f"{TrainOptions.from_yaml(other).out}/model.safetensors" for other in ALL_CONFIGS]
+        assert run.init_from in made
 
 
 @pytest.mark.parametrize(

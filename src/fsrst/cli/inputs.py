@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 SHOWN_NAMES = 3  # of files that are left out
 
 
-class NoFaceError(FsrstError):
+class UnusableError(FsrstError):
+    """An input that cannot be read, or is too small; others of its folder may be usable."""
+
+
+class NoFaceError(UnusableError):
     """A photograph in which no face is found."""
 
 
@@ -51,15 +55,23 @@ class Reader:
         _note_if_animated(path)
 
     def read(self, path: Path) -> tuple[Pixels, dict[str, Any]]:
-        """The input, and where in the picture it lies and what size it had."""
-        from fsrst.image import crop_to, read_image
+        """The input, and where in the picture it lies and what size it had.
+
+        Raises
+        ------
+        UnusableError
+            If this picture cannot be upscaled.
+        FsrstError
+            If none could: what finds faces is not installed.
+        """
+        from fsrst.image import crop_to
 
         if self.find_face:
             self.photograph, place = _head(path)
             pixels = _cut(self.photograph, place)
             head = dict(zip(("left", "top", "side"), place, strict=True))
         else:
-            pixels, head = read_image(path), None
+            pixels, head = _readable(path), None
         height, width = pixels.shape[:2]
         wide, high = self._wanted(path, width, height)
         same = (wide, high) == (width, height)
@@ -70,6 +82,12 @@ class Reader:
             )
         elif not same:
             note(f"{path}: {width}x{height} reduced to {wide}x{high} (--max-side)")
+            made = self.upscaler.scale * wide
+            if self.find_face and width >= made:
+                note(
+                    f"{path}: the head has {width} px already and the result {made}: nothing is"
+                    " gained but what --max-side takes away"
+                )
         facts = {"head": head, "resized_from": None if same else [width, height]}
         return crop_to(pixels, wide, high), facts
 
@@ -96,7 +114,7 @@ class Reader:
         try:
             self.upscaler.check_size(width, height)
         except FsrstError as error:
-            raise FsrstError(f"{path}: {error}{hint}") from error
+            raise UnusableError(f"{path}: {error}{hint}") from error
         return width, height
 
 
@@ -150,6 +168,15 @@ def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixe
     return heads
 
 
+def _readable(path: Path) -> Pixels:
+    from fsrst.image import read_image
+
+    try:
+        return read_image(path)
+    except FsrstError as error:
+        raise UnusableError(str(error)) from error
+
+
 def _note_if_animated(path: Path) -> None:
     from fsrst.image import animated
 
@@ -162,15 +189,14 @@ def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
 
     Raises
     ------
-    NoFaceError
-        If no face is found.
+    NoFaceError, UnusableError
+        If no face is found; if it is no picture.
     FsrstError
-        If it is no picture, or what finds faces is not installed.
+        If what finds faces is not installed.
     """
     from fsrst.data.faces import find_head
-    from fsrst.image import read_image
 
-    pixels = read_image(path)
+    pixels = _readable(path)
     head, faces = find_head(pixels)
     if head is None:
         raise NoFaceError(f"{path}: no face found (--find-face)")

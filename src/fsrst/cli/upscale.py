@@ -12,6 +12,7 @@ from fsrst import __version__
 from fsrst.cli.inputs import (
     NoFaceError,
     Reader,
+    UnusableError,
     pictures_in,
     read_references,
     reference_paths,
@@ -150,7 +151,7 @@ def upscale(
     shared = bool(references) and upscaler.explains and asked
 
     results: list[dict[str, Any]] = []
-    left_out: list[str] = []
+    left_out: dict[str, bool] = {}  # inputs, and whether for want of a face
     run = {
         "model": upscaler.model,
         "backend": upscaler.backend,
@@ -169,11 +170,11 @@ def upscale(
                 made.result["references_left_out"] = [str(path) for path, _ in too_little]
                 results.append(made.result)
                 _write_extra(upscaler, made, references, strip, explain)
-            except NoFaceError as error:
+            except UnusableError as error:
                 if len(jobs) == 1:
                     raise
                 note(f"{error}; left out")
-                left_out.append(str(path))
+                left_out[str(path)] = isinstance(error, NoFaceError)
             except FsrstError as error:
                 raise FsrstError(_so_far(str(error), results, jobs)) from error
             else:
@@ -181,15 +182,24 @@ def upscale(
                     _say_result(made.result, run)
             if len(jobs) > 1:
                 progress(done, len(jobs), path.name)
+    faceless = bool(left_out) and all(left_out.values())
     if not results:
-        raise FsrstError(f"no face found in any of the {len(jobs)} pictures in {source}")
-    if left_out:
+        why = "no face found in any" if faceless else "nothing could be made"
+        raise FsrstError(f"{why} of the {len(jobs)} pictures in {source}")
+    if faceless:
         note(f"{len(left_out)} of {len(jobs)} left out: no face found")
     if as_json:
         pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
-        say_json({**run, **pictures, "results": results, "left_out": left_out})
+        say_json({**run, **pictures, "results": results, "left_out": list(left_out)})
+    _note_if_all_too_small(found, results)
     if shared:
-        _note_if_hardly_used(results)
+        _note_if_hardly_used(results, find_face)
+    if left_out and not faceless:
+        unusable = [path for path, no_face in left_out.items() if not no_face]
+        raise FsrstError(
+            f"{len(unusable)} of {len(jobs)} pictures could not be used, such as {unusable[0]};"
+            f" {len(results)} are written"
+        )
 
 
 class _Made(NamedTuple):
@@ -260,12 +270,28 @@ def _note_left_out(
             )
 
 
-def _note_if_hardly_used(results: list[dict[str, Any]]) -> None:
+def _note_if_all_too_small(
+    references: list[tuple[Path, Pixels]], results: list[dict[str, Any]]
+) -> None:
+    """Say how large the inputs may be where not one reference shows more than they do."""
+    sides = [min(picture.shape[:2]) for _, picture in references]
+    if not sides or any(len(r["references_left_out"]) < len(sides) for r in results):
+        return
+    helped, least = max(sides) // 2, min(max(r["size_in"]) for r in results)
+    if 32 <= helped < least:
+        note(
+            f"no reference was used. Larger ones would help, or --max-side {helped}, if the input"
+            " is no sharper than that"
+        )
+
+
+def _note_if_hardly_used(results: list[dict[str, Any]], heads: bool) -> None:
     used = [r for r in results if len(r["references_left_out"]) < len(r["reference_shares"])]
     if used and max(sum(result["reference_shares"]) for result in used) < HARDLY:
         note(
             "hardly anything of the references was used: they show another pose or another day than"
-            " the input. Pictures taken with it, as in one call or one series, help most"
+            f" the input{'' if heads else ', or not the head alone as it does (--find-face)'}."
+            " Pictures taken with it, as in one call or one series, help most"
         )
 
 

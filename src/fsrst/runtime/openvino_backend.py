@@ -4,6 +4,7 @@ Reads the same ONNX files as the default backend; int8 reads ``stem.int8.xml`` f
 References are encoded in float32 whatever the precision: that is done once per call.
 """
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class OpenVinoBackend:
             ) from error
         self._core = openvino.Core()
         self._threads = threads
+        self._process = os.getpid()
         self._stem = stem
         self._graph = "int8.xml" if precision == "int8" else "upscale.onnx"
         self._model = self._read(self._graph)
@@ -59,6 +61,7 @@ class OpenVinoBackend:
 
     def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
+        self._check_process()
         if self._encode is None:
             model = self._read("encode.onnx")
             header = self._header(model, "encode.onnx")
@@ -72,6 +75,7 @@ class OpenVinoBackend:
 
         The result is valid until the next call: it is the request's own memory.
         """
+        self._check_process()
         request = self._request_for(lr, state)
         self._run(request, lr, state)
         frame: Floats = request.get_output_tensor(0).data
@@ -79,11 +83,19 @@ class OpenVinoBackend:
 
     def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w), in float32."""
+        self._check_process()
         if self._explain is None:
             self._explain = self._compile(self._read("upscale.onnx"), "upscale.onnx", "f32")
         self._run(self._explain, lr, state)
         sr, shares = (self._explain.get_output_tensor(i).data for i in range(2))
         return sr, shares
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:  # OpenVINO's threads are not there, and it would wait
+            raise FsrstError(
+                "this upscaler was opened in another process (fork): open one in each, or use"
+                " backend onnxruntime"
+            )
 
     def _run(self, request: Any, lr: Floats, state: tuple[Floats, ...]) -> None:
         from openvino import Tensor
@@ -170,6 +182,7 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self._threads,
+            "CPU_RUNTIME_CACHE_CAPACITY": "0",  # else 3 MB of kernels stay for every new size
         }
         try:
             return self._core.compile_model(model, "CPU", options).create_infer_request()

@@ -18,9 +18,9 @@ import numpy as np
 
 from fsrst.errors import FsrstError
 from fsrst.image import Floats, Pixels, crop_to, from_planes, greyed, monochrome, to_planes
+from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.worth import not_worth_it
 
-QUOTA = Path("/sys/fs/cgroup/cpu.max")
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
 PRECISIONS = {
@@ -125,6 +125,7 @@ class Upscaler:
         ``height`` x ``width`` [px]: they show hardly more than the input, for want of pixels, or
         because they were enlarged or are blurred (``fsrst.runtime.worth``).
         """
+        self.check_size(width, height)
         size = (height, width)
         if size not in self._left_out:
             self._left_out = {size: not_worth_it(self._pictures, *size, self.scale)}
@@ -152,6 +153,7 @@ class Upscaler:
             from fsrst.runtime.openvino_backend import FRAMES_BEFORE_FIXED
 
             frames += FRAMES_BEFORE_FIXED
+        self.check_size(width, height)
         plain = np.zeros((height, width, 3), np.uint8)
         plain[: height // 2, :, 0] = plain[:, : width // 2, 1] = 255  # in colour, as frames are
         for _ in range(frames):
@@ -177,7 +179,7 @@ class Upscaler:
                 f" {MAX_LONG_SIDE}: {advice}"
             )
 
-    def upscale_batch(self, pictures: Sequence[Pixels]) -> list[Pixels]:
+    def upscale_batch(self, pictures: Iterable[Pixels]) -> list[Pixels]:
         """Upscale pictures of one size that share the references, each as ``upscaler(lr)`` does;
         none for none. Large ones are run a few at a time, so memory is bounded.
 
@@ -186,6 +188,9 @@ class Upscaler:
         FsrstError
             If one is no uint8 RGB picture, not of the model's size or not of the first's.
         """
+        if not isinstance(pictures, Iterable):
+            raise FsrstError(f"a batch is a list of pictures, got {pictures!r}")
+        pictures = list(pictures)
         results: dict[int, Pixels] = {}
         for picture in pictures:
             self._check_lr(picture, pictures[0])
@@ -201,7 +206,8 @@ class Upscaler:
                 if len(lr) > 1:
                     state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
                 made = self._runner.upscale(lr, *state)
-                results.update(zip(chosen, map(from_planes, made), strict=True))
+                for i, planes in zip(chosen, made, strict=True):
+                    results[i] = _as_grey_as(pictures[i], from_planes(planes))
         return [results[i] for i in range(len(pictures))]
 
     def frame_call(self, lr: Pixels) -> Callable[[], Floats]:
@@ -238,7 +244,8 @@ class Upscaler:
         planes = to_planes(lr)[None]
         state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
         sr, shares = self._runner.explain(planes, *state)
-        return from_planes(sr[0]), np.array(shares[0, : self.references])
+        result = _as_grey_as(lr, from_planes(sr[0]))
+        return result, np.array(shares[0, : self.references])
 
     def _state_for(self, height: int, width: int, grey: bool) -> tuple[Floats, ...]:
         """The references encoded for inputs of one size [px], ``grey`` or not: both are kept until
@@ -268,6 +275,12 @@ class Upscaler:
                 f"a batch holds pictures of one size: got {width}x{height} beside"
                 f" {first.shape[1]}x{first.shape[0]}"
             )
+
+
+def _as_grey_as(lr: Pixels, sr: Pixels) -> Pixels:
+    """What comes out of a grey input differs by some levels between its channels."""
+    grey = (lr[..., 0] == lr[..., 1]).all() and (lr[..., 1] == lr[..., 2]).all()
+    return greyed(sr) if grey else sr
 
 
 def _check_picture(picture: Pixels, what: str) -> None:
@@ -308,7 +321,7 @@ def open_upscaler(
     precision
         ``f32`` (default); with OpenVINO also ``bf16`` and ``int8``.
     threads
-        Default: one per physical core that this process may use.
+        Default: one per physical core that this process may use; never more than the machine has.
 
     Raises
     ------
@@ -320,6 +333,8 @@ def open_upscaler(
         _one_of("precision", precision, PRECISIONS["openvino"])
     if threads is not None and (not isinstance(threads, int | np.integer) or threads < 1):
         raise FsrstError(f"threads must be a whole number of 1 or more, got {threads!r}")
+    if not isinstance(model, str | Path) or not str(model):
+        raise FsrstError(f"model must be a name or a path, got {model!r}")
     name = str(model)
     stem, suffix = _find(model, backend)
     backend = _choose(backend, suffix, precision)
@@ -329,7 +344,8 @@ def open_upscaler(
             f"backend {backend} computes in {' or '.join(PRECISIONS[backend])}, not {precision};"
             " use backend openvino"
         )
-    runner = _open_backend(backend, stem, precision, threads or physical_cores())
+    threads = min(threads or physical_cores(), os.cpu_count() or sys.maxsize)
+    runner = _open_backend(backend, stem, precision, threads)
     suffix = ".int8.xml" if precision == "int8" else GRAPH_SUFFIX
     graph = None if backend == "torch" else stem.parent / f"{stem.name}{suffix}"
     return Upscaler(name, runner, graph)
@@ -418,28 +434,3 @@ def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
 def shipped_models() -> list[str]:
     """Names of the models inside the package."""
     return sorted(file.name.removesuffix(GRAPH_SUFFIX) for file in WEIGHTS.glob(f"*{GRAPH_SUFFIX}"))
-
-
-def physical_cores() -> int:
-    """Physical cores that this process may run on; logical ones where the system does not tell."""
-    return max(1, min(_cores(), _quota()))
-
-
-def _quota() -> int:
-    """Cores' time that a container may use (`docker --cpus`), rounded up; many without a limit."""
-    try:
-        share, period = map(int, QUOTA.read_text().split())
-    except (OSError, ValueError):  # no such file, or "max"
-        return sys.maxsize
-    return -(-share // period)
-
-
-def _cores() -> int:
-    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
-        return os.cpu_count() or 1
-    allowed = os.sched_getaffinity(0)
-    siblings = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    try:
-        return len({Path(siblings.format(cpu)).read_text() for cpu in allowed})
-    except OSError:
-        return len(allowed)

@@ -13,8 +13,8 @@ from fsrst.image import Pixels, crop_to, resize_bicubic
 
 # how many times as many pixels along each side as the input a reference has at least, and how many
 WORTH, WORTH_BESIDE = 1.5, 2.0  # where another has so many: chosen on training people, docs/log.md
-# least ``finer_part``: pictures enlarged from the input's size have at most 0.32, and others at
-# least 0.35, of training people in all scales and sizes from 16 to 128 px (docs/log.md)
+# least ``finer_part``: what a smooth filter enlarged from the input's size has at most 0.32 (one of
+# 2,600: 0.34), other pictures at least 0.35; training people, inputs of 16 to 128 px (docs/log.md)
 WORTH_FINER = 0.33
 
 
