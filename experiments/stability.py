@@ -47,7 +47,7 @@ KINDS = {  # network -> its alignment, and how many of the seeds it runs with
     "hime-small": ("deformable, on 3 features: learns one shift per tap alone (hime.py)", 3),
     "hime": ("deformable with masks, on 64 features", 3),
     "fsrst2-small": ("affine, then a search without weights and a bounded flow", 5),
-    "fsrst2": ("the same, twice as large", 2),
+    "fsrst2": ("the same, twice as large", 5),
 }
 RATES = (2.5e-4, 8e-4, 2.5e-3)  # learning rates
 SEEDS = (13, 14, 15, 16, 17)

@@ -477,7 +477,6 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     assert f"{command} --minutes 20 --results results`\n" in text
     assert "- 2026-01-01, abc: fsrst-call-s13-n3\n- 2026-01-02, def: ttsr-call-s13-n1\n" in text
     assert "The stops count in the minutes of fsrst-call-s13-n3, ttsr-call-s13-n1." in text
-    assert "- fsrst-call-s13-n3: sampling positions in bfloat16" in text
     assert "c2-teacher 0.98 after 456 samples" in text
     assert "Not trained on this pair yet: resnet-small, resnet, span, " in text
     assert "### call -> call, 20 minutes" in text and "+3.00" in text

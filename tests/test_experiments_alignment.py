@@ -509,6 +509,29 @@ def test_identity_is_compared_picture_by_picture(
     assert results.identity_section(folders[:1]) == []
 
 
+def test_cost_is_linear_by_the_yardstick_beside_it() -> None:
+    """128x128 was measured in a minute that was twice as slow; a fifth reference costs twice."""
+    ms = {"32x3": 5.0, "128x1": 100.0, "128x3": 160.0, "128x5": 280.0}
+    sizes = {
+        "frames": {
+            at: {f"{m} bf16": {"median_ms": t} for m in results.SIZED} for at, t in ms.items()
+        },
+        "yardstick": {at: {"median_ms": 2.0 if at[0] == "1" else 1.0} for at in ms},
+    }
+    found = [(t["what"], t["reached"], t["met"]) for t in results.cost_targets(sizes)]
+    assert found[:2] == [
+        ("fsrst2 bf16, time of 128x128 by 16 times that of 32x32", 1.0, True),
+        ("fsrst2 bf16, a fourth and fifth reference by a second and third", 2.0, False),
+    ]
+
+
+def test_failed_runs_and_missing_seeds_miss_the_target_of_stability() -> None:
+    row = {"model": "fsrst2", "failed": 0, "collapsed": 0, "seeds": 5}
+    table = [row, {**row, "collapsed": 1, "seeds": 2}, {**row, "model": "fsrst2-small"}]
+    found = [(t["reached"], t["met"]) for t in results.stability_targets({"table": table})]
+    assert found == [(1, False), (2, False), (0, True), (5, True)]
+
+
 def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "MEASURED", tmp_path)
     assert results.experiment_targets() == results.equal_time_identity() == []
@@ -520,6 +543,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
         {**photo, "model": m, "references": n, "right": {"identity_distance": distance}}
         for m, (n, distance) in distances.items()
     ]
+    rows[0]["minutes"], rows[1]["minutes"] = 11.3, 20.5
     cost = {"parameters": 957_125, "multiply_accumulates_g": {"frame": 1.04}}
     claims = [claim, {**claim, "test": "photo"}, {**claim, "below": "fsrst-small"}]
     table = {"claims": claims, "costs": {"fsrst2": cost}, "rows": rows}
@@ -538,6 +562,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     found = results.experiment_targets()
     assert [(t["what"], t["reached"], t["met"]) for t in found] == [
         ("fsrst over resnet, call, 20 minutes each [dB]", -1.2, False),
+        ("Table 1, the shortest training (fsrst2, photo) [minutes]", 11.3, False),
         ("fsrst2, parameters [millions]", 0.9571, True),
         ("fsrst2, 32 -> 128, references encoded [GMAC]", 1.04, True),
         ("alignment A, network: six numbers", 0.01, False),
@@ -549,8 +574,8 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert further["what"].startswith("fsrst2-small over fsrst-small, call, the same 20,000")
     assert (further["reached"], further["met"]) == (4, True)
     assert results.equal_time_identity() == [
-        "Trained on photographs for 20 minutes each (Table 1), nearest to the true face is span,"
-        " which takes no references: span 0.400, fsrst2 0.420."
+        "Trained on photographs, as many samples as 20 minutes gave (Table 1), nearest to the true"
+        " face is span, which takes no references: span 0.400, fsrst2 0.420."
     ]
 
 
