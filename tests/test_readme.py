@@ -49,6 +49,31 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_anchors_are_headings(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            there = (page.parent / target if target else page).read_text(encoding="utf-8")
+            headings = re.findall(r"^#+ (.+)$", there, re.M)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, f"{page.name}: {target}#{anchor}"
+
+
+SCRIPT = re.compile(r"python ((?:experiments|benchmarks)/\w+\.py)([^`\n]*)")
+SCRIPTS = {(page.name, *found) for page in PAGES for found in SCRIPT.findall(page.read_text())}
+
+
+@pytest.mark.parametrize("found", sorted(SCRIPTS), ids=lambda found: f"{found[0]}: {found[1]}")
+def test_documented_scripts_have_the_options_that_are_named(found: tuple[str, str, str]) -> None:
+    page, script, rest = found
+    path = ROOT / script
+    source = path.read_text(encoding="utf-8")
+    if "parser_of(" in source:
+        source += (path.parent / "protocol.py").read_text(encoding="utf-8")
+    for option in re.findall(r"(?<!\S)--[a-z-]+", rest.split("#")[0]):
+        assert f'"{option}"' in source, f"{page}: {script} has no {option}"
+
+
 def test_the_table_of_scores_is_that_of_the_shipped_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
