@@ -31,7 +31,7 @@ LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
 ORIENTATION = 0x0112  # EXIF: from 5 on width and height change places
 _HEIC = "export it as JPEG or PNG first"
-_CLIP = "cut it into frames first: ffmpeg -i clip.mp4 frames/%05d.png"
+_CLIP = "clips are made large by `fsrst video`"
 UNREADABLE = {
     **dict.fromkeys((".heic", ".heif", ".avif"), _HEIC),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"), _CLIP),

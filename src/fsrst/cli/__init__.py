@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from fsrst import __version__
-from fsrst.cli import demo, evaluate, models, prepare, train, upscale
+from fsrst.cli import demo, evaluate, models, prepare, train, upscale, video
 from fsrst.cli.output import INTERRUPTED, MISTAKE, complain, say, silence
 from fsrst.errors import FsrstError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command(short_help="Upscale a face, or a folder of them.")(upscale.upscale)
+app.command(short_help="Upscale the face of a clip.")(video.video)
 app.command(short_help="See it done on real faces.")(demo.demo)
 app.command(short_help="List shipped models and backends.")(models.info)
 app.command(short_help="Read a checkpoint of the paper's authors.")(models.convert)

@@ -211,3 +211,13 @@ def _cut(photograph: Pixels, place: tuple[int, int, int]) -> Pixels:
 
     left, top, side = place
     return np.ascontiguousarray(photograph[top : top + side, left : left + side])
+
+
+def square_of_box(box: str) -> tuple[int, int, int]:
+    try:
+        left, top, side = (int(number) for number in box.split(","))
+    except ValueError as error:
+        raise FsrstError(
+            f"--box {box}: expected three whole numbers LEFT,TOP,SIDE in pixels, such as 80,20,400"
+        ) from error
+    return left, top, side

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fsrst.cli.inputs import square_of_box
 from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.errors import FsrstError
 
@@ -120,7 +121,7 @@ def video(
     ] = None,
 ) -> None:
     """Talking heads: one fixed head square per clip, frames by the paper's rule for DFD."""
-    square = _square(box) if box is not None else None
+    square = square_of_box(box) if box is not None else None
     from fsrst.data.prepare.video import prepare_video
 
     with progress_shown() as progress:
@@ -266,16 +267,6 @@ def synthetic(
             progress=progress,
         )
     _tell(manifest, None)
-
-
-def _square(box: str) -> tuple[int, int, int]:
-    try:
-        left, top, side = (int(number) for number in box.split(","))
-    except ValueError as error:
-        raise FsrstError(
-            f"--box {box}: expected three whole numbers LEFT,TOP,SIDE in pixels, such as 80,20,400"
-        ) from error
-    return left, top, side
 
 
 def _tell(manifest: Manifest, split: str | None) -> None:

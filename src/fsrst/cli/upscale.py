@@ -166,7 +166,7 @@ def upscale(
                     upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
                 )
                 too_little = [found[i] for i in made.left_out]
-                _note_left_out(too_little, made.lr, results)
+                note_left_out(too_little, made.lr.shape[1::-1], results)
                 made.result["references_left_out"] = [str(path) for path, _ in too_little]
                 results.append(made.result)
                 _write_extra(upscaler, made, references, strip, explain)
@@ -255,18 +255,20 @@ def _write_extra(
         write_image(explain, explanation(made.lr, made.sr, references, made.shares))
 
 
-def _note_left_out(
-    too_little: list[tuple[Path, Pixels]], lr: Pixels, results: list[dict[str, Any]]
+def note_left_out(
+    too_little: list[tuple[Path, Pixels]], size: tuple[int, int], results: list[dict[str, Any]]
 ) -> None:
-    """Name references that show too little, once each: ``results`` are those before."""
+    """Name references that show too little for inputs of ``size`` (width, height) [px], once each:
+    ``results`` are those before."""
     named = {path for result in results for path in result["references_left_out"]}
+    width, height = size
     for path, picture in too_little:
         if str(path) not in named:
-            large = min(picture.shape[0] / lr.shape[0], picture.shape[1] / lr.shape[1]) >= 2
+            large = min(picture.shape[0] / height, picture.shape[1] / width) >= 2
             why = " (was it enlarged, or is it blurred?)" if large else ""
             note(
                 f"{path}: {picture.shape[1]}x{picture.shape[0]} shows hardly more than the input of"
-                f" {lr.shape[1]}x{lr.shape[0]}{why}; left out"
+                f" {width}x{height}{why}; left out"
             )
 
 
@@ -337,7 +339,7 @@ def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     around = "{}x{} with a head of ".format(*result["whole"]) if result["whole"] else ""
     say(
         f"{result['output']}: {around}{w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
-        f" ({run['model']}, {_counted(references)}{used}, {run['backend']}"
+        f" ({run['model']}, {counted(references)}{used}, {run['backend']}"
         f" {run['precision']})"
     )
 
@@ -398,10 +400,10 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
         other = named.setdefault(path.resolve(), option)
         if other != option:
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
-    _check_places(wanted)
+    check_places(wanted)
 
 
-def _check_places(wanted: list[Path]) -> None:
+def check_places(wanted: list[Path]) -> None:
     """Try in the nearest folders that exist: what no file can be written to is said at once."""
     from tempfile import TemporaryFile
 
@@ -419,7 +421,7 @@ def _check_places(wanted: list[Path]) -> None:
             raise FsrstError(f"cannot write {path}: {reason}") from error
 
 
-def _counted(references: int) -> str:
+def counted(references: int) -> str:
     return "1 reference" if references == 1 else f"{references} references"
 
 
@@ -431,7 +433,7 @@ def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels])
     panels = [
         Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
         Panel("bicubic", resize_bicubic(lr, width, height)),
-        Panel(upscaler.model, sr, _counted(len(references))),
+        Panel(upscaler.model, sr, counted(len(references))),
     ]
     for number, reference in enumerate(references, start=1):
         panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))

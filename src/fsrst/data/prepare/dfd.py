@@ -21,15 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fsrst.data.clip import UnusableClip, decoded, expected_frames
 from fsrst.data.faces import Face, detect_faces
 from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
 from fsrst.data.prepare.paper import Count, beside_paper, in_parallel
 from fsrst.data.prepare.video import (
     DFD_FIRST_TARGET,
     DFD_REFERENCES,
-    UnusableClip,
-    decoded,
-    expected_frames,
     finished,
     head_of_clip,
     same_shape,

@@ -12,7 +12,7 @@ frames), so that the head moves in the picture as it does in a call. Pixels are 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fsrst.data.clip import COMPLETE, SEARCHED_FRAMES, UnusableClip, decoded, frames_of
 from fsrst.data.faces import Face, detect_faces, head_square
 from fsrst.data.manifest import Manifest, Sample, check_place, take_out, write_manifest
 from fsrst.data.prepare.folder import files_below
@@ -33,13 +34,7 @@ Square = tuple[int, int, int]  # left, top, side [px]
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 DFD_REFERENCES = (0, 48, 96)
 DFD_FIRST_TARGET = 192
-SEARCHED_FRAMES = 5
 RECORD = "clip.json"  # beside a clip's pictures, written last
-COMPLETE = 0.98  # headers are often one or two frames off
-
-
-class UnusableClip(Exception):
-    """Why one clip gives no samples; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -173,70 +168,6 @@ def frames_of_rule(
     return references, chosen
 
 
-def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pixels | None]]:
-    """(number, picture or None if not ``wanted``) of every frame that decodes, one at a time.
-
-    A clip that breaks off or is damaged in the middle ends there. Turned as its player would.
-
-    Raises
-    ------
-    UnusableClip
-        If it cannot be opened or holds no video.
-    """
-    av = _av()
-    try:
-        container = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise UnusableClip(f"not a readable video ({error.strerror or error})") from error
-    with container:
-        if not container.streams.video:
-            raise UnusableClip("no video in it")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        try:
-            for number, frame in enumerate(container.decode(stream)):
-                if not wanted(number):
-                    yield number, None
-                    continue
-                pixels = frame.to_ndarray(format="rgb24")
-                yield number, np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
-        except av.FFmpegError:
-            return
-
-
-def expected_frames(path: Path) -> int:
-    """Frames that the clip's header promises; 0 if unknown."""
-    return _frames(path)[0]
-
-
-def _frames(path: Path) -> tuple[int, int]:
-    """How many frames a clip promises, and how many seem to be there.
-
-    A header without a number (Matroska) promises the video's length times its rate, and at least
-    the packets that are there.
-    """
-    av = _av()
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
-            if stream.frames:
-                return int(stream.frames), int(stream.frames)
-            seconds = _seconds(stream.metadata.get("DURATION", ""))
-            packets = sum(1 for packet in container.demux(stream) if packet.size)
-            return max(packets, round(seconds * float(stream.average_rate or 0))), packets
-    except (av.FFmpegError, OSError, IndexError):
-        return 0, 0
-
-
-def _seconds(duration: str) -> float:
-    """Of "00:01:02.5"; 0 if it is no such text."""
-    try:
-        hours, minutes, seconds = (float(part) for part in duration.split(":"))
-    except ValueError:
-        return 0.0
-    return hours * 3600 + minutes * 60 + seconds
-
-
 def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
     """The head square of the median of some frames' faces."""
     middle = np.median([(f.left, f.top, f.width, f.height) for f in faces], axis=0)
@@ -247,7 +178,7 @@ def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
 
 def _plan(clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
     """Which square of which frames: what clip.json will say."""
-    expected, there = _frames(clip.path)
+    expected, there = frames_of(clip.path)
     spread = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
     search = options["box"] is None
     faces: list[Face] = []
@@ -272,7 +203,7 @@ def _plan(clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
             raise UnusableClip("no face found; give its square by --box LEFT,TOP,SIDE")
         square = head_of_clip(faces, shape[1], shape[0])
     else:
-        square = _inside(options["box"], shape, clip.path)
+        square = inside(options["box"], shape, clip.path)
     return {
         "options": options,
         "square": list(square),
@@ -329,7 +260,7 @@ def same_shape(picture: Pixels, shape: tuple[int, int], number: int) -> tuple[in
     return height, width
 
 
-def _inside(box: Sequence[int], shape: tuple[int, int], path: Path) -> Square:
+def inside(box: Sequence[int], shape: tuple[int, int], path: Path) -> Square:
     left, top, side = box
     height, width = shape
     if side < 1 or left < 0 or top < 0 or left + side > width or top + side > height:
@@ -355,13 +286,3 @@ def _samples(
         )
         for number in record["targets"]
     ]
-
-
-def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise FsrstError(
-            "reading clips needs PyAV; install it with: pip install 'fsrst[video]'"
-        ) from error
-    return av

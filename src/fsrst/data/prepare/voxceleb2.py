@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fsrst.data.clip import UnusableClip, decoded
 from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
@@ -32,7 +33,6 @@ from fsrst.data.prepare.paper import (
     read_index,
     write_made_of,
 )
-from fsrst.data.prepare.video import UnusableClip, decoded
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, crop_to
 from fsrst.progress import Progress
