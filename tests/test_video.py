@@ -126,6 +126,10 @@ def test_a_box_is_cut_out_and_put_back(
     assert head.shape == (96, 96, 3) and whole.shape == (128, 128, 3)
     inner = np.abs(whole[40:104, 32:96].astype(float) - head[16:80, 16:80])
     assert np.median(inner) <= 2
+    odd = ["--max-side", 13, "--whole", "--json"]
+    capsys.readouterr()
+    assert video(clip, "-o", tmp_path / "odd.mp4", *box, *odd) == 0
+    assert json.loads(capsys.readouterr().out)["size_out"] == [68, 68]  # of 69
 
 
 def test_the_head_is_found_in_five_frames(

@@ -131,7 +131,7 @@ def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) ->
     """Write the clip with ``change(number, picture)`` for every picture: H.264, times and sound as
     they are. Ctrl-C ends it: what was made until then is written.
 
-    Pictures that come out have one size, of even sides.
+    Pictures that come out have one size; of odd sides H.264's colours lose the last line.
 
     Raises
     ------
@@ -168,6 +168,7 @@ def _rewrite(
                 early.append(packet)
             else:
                 picture = change(done.frames, upright(frame))
+                picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
                 if shown is None:
                     done.size = picture.shape[1], picture.shape[0]
                     shown = _stream_for(made, video, done.size)
