@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "fsrst2"
 HARDLY = 0.01  # share of all references under which it is said that they gave nothing
 
+References = Annotated[
+    list[Path] | None,
+    typer.Option("--ref", metavar="FILE", help="A picture of the same person; repeat for more."),
+]
+ReferenceFolder = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="A folder of pictures of the same person.")
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -61,15 +68,8 @@ def upscale(
             help="The result: a picture, or of a folder a folder, in which they are PNG.",
         ),
     ],
-    ref: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--ref", metavar="FILE", help="A picture of the same person; repeat for more."
-        ),
-    ] = None,
-    refs_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder of pictures of the same person.")
-    ] = None,
+    ref: References = None,
+    refs_dir: ReferenceFolder = None,
     model: Model = DEFAULT_MODEL,
     backend: Backend = "auto",
     precision: Precision = None,

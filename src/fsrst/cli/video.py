@@ -15,6 +15,8 @@ from fsrst.cli.upscale import (
     Backend,
     Model,
     Precision,
+    ReferenceFolder,
+    References,
     Threads,
     check_places,
     counted,
@@ -33,15 +35,8 @@ def video(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The result: .mp4, .mkv or .mov.")
     ],
-    ref: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--ref", metavar="FILE", help="A picture of the same person; repeat for more."
-        ),
-    ] = None,
-    refs_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder of pictures of the same person.")
-    ] = None,
+    ref: References = None,
+    refs_dir: ReferenceFolder = None,
     model: Model = DEFAULT_MODEL,
     backend: Backend = "auto",
     precision: Precision = None,
