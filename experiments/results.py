@@ -486,23 +486,16 @@ def compared(
 
 
 def reference_targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    best, paper = measured["models"]["fsrst2"], measured["models"]["fsrst-call"]
-    psnr = {n: found["psnr_mean"] for n, found in best["right"].items()}
-    bicubic = measured["bicubic"]["psnr_mean"]
-    flicker = best["right"]["3"]["flicker"] - paper["right"]["3"]["flicker"]
-    return [
-        line(
-            "one reference's part of three's gain over none, clips",
-            (psnr["1"] - psnr["0"]) / (psnr["3"] - psnr["0"]),
-            0.8,
-        ),
-        line(
-            "one reference's part of three's gain over bicubic, clips",
-            (psnr["1"] - bicubic) / (psnr["3"] - bicubic),
-            0.8,
-        ),
-        line("flicker, fsrst2 less fsrst-call [grey levels]", flicker, 0, at_most=True),
-    ]
+    bicubic, lines = measured["bicubic"]["psnr_mean"], []
+    for name in SIZED:
+        psnr = {n: f["psnr_mean"] for n, f in measured["models"][name]["right"].items()}
+        for over, least in (("none", psnr["0"]), ("bicubic", bicubic)):
+            part = (psnr["1"] - least) / (psnr["3"] - least)
+            what = f"one reference's part of three's gain over {over}, {name}, clips"
+            lines.append(line(what, part, 0.8))
+    best, paper = (measured["models"][n]["right"]["3"]["flicker"] for n in ("fsrst2", "fsrst-call"))
+    what = "flicker, fsrst2 less fsrst-call [grey levels]"
+    return [*lines, line(what, best - paper, 0, at_most=True)]
 
 
 def cost_targets(sizes: dict[str, Any]) -> list[dict[str, Any]]:
