@@ -182,7 +182,7 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": self._threads,
-            "CPU_RUNTIME_CACHE_CAPACITY": "0",  # else 3 MB of kernels stay for every new size
+            "CPU_RUNTIME_CACHE_CAPACITY": "100",  # of kernels: else 3 MB stay for every new size
         }
         try:
             return self._core.compile_model(model, "CPU", options).create_infer_request()
