@@ -173,9 +173,13 @@ def test_an_interrupted_clip_keeps_what_was_made(
     assert video(clip, "-o", tmp_path / "a.mp4") == 130
     assert "interrupted after 7 frames; they are in" in capsys.readouterr().err
     assert len(pictures(tmp_path / "a.mp4")) == 7
-    stop = 0
-    assert video(clip, "-o", tmp_path / "b.mp4") == 130
-    assert os.listdir(tmp_path) == ["a.mp4"]
+    stop, before = 0, (tmp_path / "a.mp4").read_bytes()
+    assert video(clip, "-o", tmp_path / "a.mp4") == 130
+    assert os.listdir(tmp_path) == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == before
+    monkeypatch.setattr("fsrst.data.clip._decoded", lambda *_: iter(()))
+    assert video(clip, "-o", tmp_path / "a.mp4") == 2
+    assert "small.mp4: not one of its pictures can be decoded" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["a.mp4"] and (tmp_path / "a.mp4").read_bytes() == before
 
 
 def test_a_clip_that_ends_early_is_said_and_what_is_there_is_kept(

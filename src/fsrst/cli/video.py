@@ -113,11 +113,6 @@ def video(
             done = rewrite(source, output, change)
     except UnusableClip as error:
         raise FsrstError(f"{source}: {error}") from error
-    if not done.frames:
-        output.unlink(missing_ok=True)
-        if done.interrupted:
-            raise KeyboardInterrupt
-        raise FsrstError(f"{source}: not one of its pictures can be decoded")
     seconds = time.perf_counter() - start
     result = {
         "input": str(source),

@@ -136,7 +136,7 @@ def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) ->
     Raises
     ------
     UnusableClip
-        If the clip cannot be opened or holds no video.
+        If the clip cannot be opened, holds no video, or none that can be decoded.
     FsrstError
         If the result cannot be written, or whatever ``change`` raises. Nothing is written then.
     """
@@ -150,6 +150,10 @@ def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) ->
             reason = f"{error.strerror or error}"
             hint = "; .mkv takes any sound" if clip.streams.audio and out.suffix != ".mkv" else ""
             raise FsrstError(f"cannot write {out}: {reason}{hint}") from error
+        if not done.frames:
+            if done.interrupted:
+                raise KeyboardInterrupt
+            raise UnusableClip("not one of its pictures can be decoded")
     return done
 
 
