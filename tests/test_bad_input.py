@@ -204,7 +204,10 @@ REFUSED = {
         "upscale {tmp}/lr.png --ref {tmp}/large.png {tmp}/large.png -o {tmp}/out.png",
         "unexpected extra*--ref before each reference*--refs-dir",
     ),
-    "input is a clip": ("upscale {tmp}/call.mp4 -o {tmp}/out.png --model {model}", "clips are made large by `fsrst video`"),
+    "input is a clip": (
+        "upscale {tmp}/call.mp4 -o {tmp}/out.png --model {model}",
+        "clips are made large by `fsrst video`",
+    ),
     "input is a phone's": ("upscale {tmp}/a.heic -o {tmp}/out.png --model {model}", "as JPEG"),
     "command is unknown": ("upscle", "Did you mean 'upscale'"),
     "option is unknown": (UPSCALE + " --reff x", "No such option: --reff"),
