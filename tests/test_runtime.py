@@ -519,9 +519,9 @@ def test_a_large_batch_equals_single_frames(bold_model: Path) -> None:
 
 
 def test_attributes(bold_model: Path) -> None:
-    upscaler = open_upscaler(f"{bold_model}.upscale.onnx", "onnxruntime", threads=3)
+    upscaler = open_upscaler(f"{bold_model}.upscale.onnx", "onnxruntime", threads=1)
     runner: Any = upscaler._runner
-    assert runner._upscale.get_session_options().intra_op_num_threads == 3
+    assert runner._upscale.get_session_options().intra_op_num_threads == 1
     assert (upscaler.backend, upscaler.precision) == ("onnxruntime", "f32")
     assert (upscaler.scale, upscaler.lr_size, upscaler.references) == (4, 32, 0)
     assert upscaler.info["model"] == "fsrst-small" and upscaler.info["version"] == "test"
