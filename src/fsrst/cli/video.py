@@ -176,8 +176,8 @@ class _Frames:
         if picture.shape != self._shape:
             (height, width), (before, wide) = picture.shape[:2], self._shape[:2]
             raise FsrstError(
-                f"frame {number} has {width}x{height}, those before {wide}x{before};"
-                " cut the clip there"
+                f"{self.source}: frame {number} has {width}x{height}, those before"
+                f" {wide}x{before}; cut the clip there"
             )
         sr = self.upscaler(crop_to(self._cut(picture), *self.size_in))
         if not (self.whole and self.square):
@@ -195,6 +195,7 @@ class _Frames:
     def _begin(self, picture: Pixels) -> None:
         """Fix the size of what is made large, and say which references show no more than it."""
         from fsrst.data.prepare.video import inside
+        from fsrst.runtime.upscaler import MIN_SIDE
 
         self._shape = picture.shape
         if self.square is not None:
@@ -210,8 +211,9 @@ class _Frames:
         try:
             self.upscaler.check_size(width, height)
         except FsrstError as error:
-            hint = "" if self.square else "; --find-face or --box cut out the head"
-            raise FsrstError(f"frames: {error}{hint}; --max-side reduces") from error
+            cut = "" if self.square else "--find-face or --box cut out the head, "
+            hint = f"; {cut}--max-side reduces" if min(width, height) >= MIN_SIDE else ""
+            raise FsrstError(f"{self.source}: {error}{hint}") from error
         self.size_in = (width, height)
         positions = self.upscaler.left_out(height, width)
         self.left_out = [str(self.references[i][0]) for i in positions]
