@@ -19,7 +19,7 @@ from fsrst.data.augmentation import (
     move,
     relight,
 )
-from fsrst.data.dataset import Store, TrainingSet, prefetched
+from fsrst.data.dataset import SeveralSizes, Store, TrainingSet, prefetched
 from fsrst.data.degradation import FILTERS, degrade, degrade_poorly, noisy
 from fsrst.data.manifest import (
     Manifest,
@@ -498,6 +498,50 @@ def test_parts_of_larger_pictures_are_reduced(tmp_path: Path) -> None:
     assert 0.25 < reduced.float().mean() < 0.75
     assert 46 < across.max() < 48.5 and across.min() > 31.5
     assert across[reduced].min() < 40  # of all sizes
+
+
+def several_sizes(tmp_path: Path, share: float) -> SeveralSizes:
+    small = training_set(make(tmp_path / "small"), holdout=1)
+    large = TrainingSet(
+        [make(tmp_path / "large", size=64)],
+        "train",
+        scale=4,
+        n_references=3,
+        augmentation=Augmentation(),
+        seed=13,
+        kept_out=small.kept_out,
+    )
+    return SeveralSizes(small, large, share, batch_size=8)
+
+
+def test_a_share_of_the_batches_is_large(tmp_path: Path) -> None:
+    data = several_sizes(tmp_path, 0.25)
+    batches = [data.batch(start, 8) for start in range(0, 8 * 120, 8)]
+    large = [batch for batch in batches if batch["hr"].shape[-1] == 64]
+    assert 15 < len(large) < 45
+    assert all(batch["hr"].shape == (2, 3, 64, 64) for batch in large)
+    assert all(batch["lr"].shape == (2, 3, 16, 16) for batch in large)
+    assert all(b["hr"].shape == (8, 3, 32, 32) for b in batches if b["hr"].shape[-1] == 32)
+    shown = {round(float(red) * 255) // 10 for batch in large for red in batch["hr"][:, 0, 0, 0]}
+    (out,) = {int(sample.identity[1:]) for _, sample in data.holdout}
+    assert shown == set(range(4)) - {out}
+    assert len(data) == len(data.usual) + len(data.large) == 24
+
+
+def test_processes_that_halve_a_large_batch_see_what_one_saw(tmp_path: Path) -> None:
+    data = several_sizes(tmp_path, 0.5)
+    for start in range(0, 80, 8):
+        whole, halves = data.batch(start, 8), [data.batch(start + i, 4) for i in (0, 4)]
+        for key in whole:
+            assert torch.equal(whole[key], torch.cat([half[key] for half in halves]))
+
+
+def test_a_large_batch_that_cannot_be_is_named(tmp_path: Path) -> None:
+    data = several_sizes(tmp_path, 1.0)
+    with pytest.raises(FsrstError, match="6 targets .* cannot be cut down to a 4-th in sets of 1"):
+        data.batch(0, 6)
+    with pytest.raises(FsrstError, match="of 32 px, data of 64: they must be larger"):
+        SeveralSizes(data.large, data.usual, 0.5, batch_size=8)
 
 
 def test_holdout_shows_the_first_references_as_they_are(tmp_path: Path) -> None:

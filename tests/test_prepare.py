@@ -60,6 +60,30 @@ def test_folder(tmp_path: Path) -> None:
         assert read_image(manifest.root / sample.target).shape == (32, 32, 3)
 
 
+def test_folder_without_enlarging(tmp_path: Path) -> None:
+    for person in "ab":
+        for number, side in enumerate((30, 29, 40)):
+            pixels = np.full((side, side + 5, 3), 10 * number, np.uint8)
+            write_image(tmp_path / "in" / person / f"{number}.png", pixels)
+    write_image(tmp_path / "in" / "c" / "0.png", np.zeros((30, 30, 3), np.uint8))
+    write_image(tmp_path / "in" / "c" / "1.png", np.zeros((10, 90, 3), np.uint8))
+    manifest = prepare_folder(
+        tmp_path / "in", tmp_path / "out", split="val", size=30, enlarge=False
+    )
+    assert sorted(sample.id for sample in manifest.samples) == ["a-0", "a-2", "b-0", "b-2"]
+    left_out = manifest.info["made_by"]["val"]["left_out"]
+    assert left_out == {
+        "a/1.png": "29 px, smaller than 30",
+        "b/1.png": "29 px, smaller than 30",
+        "c/1.png": "10 px, smaller than 30",
+        "c": "1 picture, 2 are needed",
+    }
+    with pytest.raises(FsrstError, match="nobody in .* smaller than 100"):
+        prepare_folder(tmp_path / "in", tmp_path / "none", split="val", size=100, enlarge=False)
+    with pytest.raises(FsrstError, match="--align .* leave --no-enlarge out"):
+        prepare_folder(tmp_path / "in", tmp_path / "x", split="val", align=True, enlarge=False)
+
+
 def test_folder_crop_keeps_the_middle(tmp_path: Path) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
     pixels[15:45, 25:55] = 200

@@ -375,9 +375,71 @@ def test_options_reach_the_network_and_the_data(
     )
     with pytest.raises(FsrstError, match="seen"):
         train(run)
-    assert seen.pop("scale") == 4
+    assert (seen.pop("scale"), seen.pop("kept_out")) == (4, ())
     assert len(seen) == 8
     assert seen == {name: getattr(run, name) for name in seen}
+
+
+def larger(root: Path) -> Path:
+    """The same four people at 256 px."""
+    make(root, size=256)
+    return root
+
+
+def test_large_batches_are_trained_on(data: Path, tmp_path: Path) -> None:
+    shapes = []
+
+    run = options(
+        data,
+        tmp_path / "run",
+        model="fsrst2-small",
+        model_options={"width": 8, "blocks": 1},
+        large_data=[str(larger(tmp_path / "large"))],
+        large_batches=0.5,
+        ema=0.0,
+    )
+    original = ReferenceSR.loss
+
+    def loss(self: ReferenceSR, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        shapes.append(tuple(batch["hr"].shape))
+        return original(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ReferenceSR, "loss", loss)
+        train(run)
+    assert len(shapes) == 4
+    assert set(shapes) == {(4, 3, 128, 128), (1, 3, 256, 256)}
+    changed = run.model_copy(update={"large_batches": 0.25, "samples": 24})
+    with pytest.raises(FsrstError, match="large_batches"):
+        train(changed, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"large_batches": 0.2}, "large_data and large_batches go together"),
+        ({"large_batches": 0.2, "large_data": ["data"]}, "of 128 px, data of 128: .* larger"),
+        ({"large_data": ["large"]}, "large_data and large_batches go together"),
+        (
+            {"large_batches": 0.2, "large_data": ["large"], "batch_size": 6},
+            r"batch_size 6 .* 1 processes .* of a 4-th of a batch \(large_batches\)",
+        ),
+        (
+            {"large_batches": 0.2, "large_data": ["large"], "model": "fsrst"},
+            "fsrst takes one size; leave large_data out",
+        ),
+    ],
+)
+def test_large_batches_that_cannot_be_are_named(
+    data: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    sets = {"data": data, "large": tmp_path / "large"}
+    larger(tmp_path / "large")
+    named = [str(sets[name]) for name in changes.get("large_data", [])]
+    run = {"model": "fsrst2-small", **changes, "large_data": named}
+    with pytest.raises(FsrstError, match=message):
+        train(options(data, tmp_path / "run", **run))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ class TrainOptions(BaseModel):
     model_options: dict[str, Any] = {}  # e.g. {scale: 8}
     init_from: str | None = None  # weights file to start from (same model); None: random
     data: list[str]  # prepared data sets
+    large_data: list[str] = []  # sets of larger pictures, for large inputs
+    large_batches: float = Field(0.0, ge=0, le=1)  # share of the batches that are made of them
     split: str = "train"
     out: str  # folder of the run: checkpoint, metrics, weights
     n_references: int = Field(3, ge=0)

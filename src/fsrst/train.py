@@ -6,13 +6,10 @@ interrupted and resumed run equals the uninterrupted one bit for bit in float32 
 """
 
 import copy
-import csv
-import io
 import logging
 import math
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from fsrst import __version__
-from fsrst.data.dataset import TrainingSet, prefetched
+from fsrst.data.dataset import Data, SeveralSizes, TrainingSet, prefetched
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.files import write_text, written_whole
@@ -31,11 +28,11 @@ from fsrst.models.interface import PICTURE_ERRORS
 from fsrst.models.weights import load_weights, save_weights
 from fsrst.options import TrainOptions
 from fsrst.progress import Progress
+from fsrst.train_log import COLUMNS, RunLog
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
-COLUMNS = ("samples", "loss", "learning_rate", "gradient_norm", "holdout_psnr", "samples_per_s")
 HOLDOUT_LIMIT = 96
 MACHINE = ("threads", "devices", "nodes", "accelerator", "out")  # may change when a run goes on
 PSNR_CAP = 100.0  # [dB] an exact copy, as in fsrst.evaluate.metrics
@@ -95,10 +92,12 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on the precision
     fabric = _fabric(options)
     fabric.launch()
-    if options.batch_size % (fabric.world_size * options.targets_per_set):
+    cut = SeveralSizes.FEWER if options.large_batches else 1
+    if options.batch_size % (fabric.world_size * options.targets_per_set * cut):
+        part = f", of a {cut}-th of a batch (large_batches)" if cut > 1 else ""
         raise FsrstError(
             f"batch_size {options.batch_size} cannot be shared by {fabric.world_size} processes in"
-            f" sets of {options.targets_per_set} (targets_per_set)"
+            f" sets of {options.targets_per_set} (targets_per_set){part}"
         )
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
@@ -107,9 +106,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             raise FsrstError(f"{model.name} has a loss of its own; leave the option `loss` out")
         model.picture_error = PICTURE_ERRORS[options.loss]
     manifests = [load_manifest(root) for root in options.data]
-    _check_size(model, manifests)
-    pictures = [manifest.pictures_hash(options.split) for manifest in manifests]
-    data = _training_set(options, manifests, model.scale)
+    larger = [load_manifest(root) for root in options.large_data]
+    _check_size(model, manifests, larger)
+    pictures = [manifest.pictures_hash(options.split) for manifest in (*manifests, *larger)]
+    data = _data(options, manifests, larger, model.scale)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(model).to(fabric.device) if options.ema else None
@@ -131,7 +131,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     elif fabric.is_global_zero:
         write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
 
-    log = _Log(out, done, rows, progress, speaks=fabric.is_global_zero)
+    log = RunLog(out, done, rows, progress, speaks=fabric.is_global_zero)
     share = options.batch_size // fabric.world_size
     spans = (
         (start + fabric.global_rank * share, share)
@@ -227,10 +227,12 @@ def _start_model(options: TrainOptions) -> tuple[ReferenceSR, str | None]:
     return model, header["weights_hash"]
 
 
-def _check_size(model: ReferenceSR, manifests: Sequence[Manifest]) -> None:
+def _check_size(
+    model: ReferenceSR, manifests: Sequence[Manifest], larger: Sequence[Manifest]
+) -> None:
     """Refuse before anything is decoded pictures whose reduction a network of one size cannot take.
 
-    Larger ones are cropped to the smallest set's (``TrainingSet``).
+    Those of ``manifests`` are cropped to the smallest set's size (``TrainingSet``).
     """
     if model.lr_size is None:
         return
@@ -241,19 +243,34 @@ def _check_size(model: ReferenceSR, manifests: Sequence[Manifest]) -> None:
             f"{smallest.root} holds pictures of {smallest.info['size']} px; {model.name} at"
             f" {model.scale}x learns from {needed} px: prepare with --size {needed}"
         )
+    if larger:
+        raise FsrstError(f"{model.name} takes one size; leave large_data out")
 
 
-def _training_set(options: TrainOptions, manifests: Sequence[Manifest], scale: int) -> TrainingSet:
-    return TrainingSet(
-        manifests,
-        options.split,
-        scale=scale,
-        n_references=options.n_references,
-        targets_per_set=options.targets_per_set,
-        augmentation=options.augmentation,
-        seed=options.seed,
-        holdout_identities=options.holdout_identities,
-    )
+def _data(
+    options: TrainOptions, manifests: Sequence[Manifest], larger: Sequence[Manifest], scale: int
+) -> Data:
+    if bool(larger) != bool(options.large_batches):
+        raise FsrstError("large_data and large_batches go together; give both or none")
+
+    def of(sets: Sequence[Manifest], kept_out: Collection[str] = ()) -> TrainingSet:
+        return TrainingSet(
+            sets,
+            options.split,
+            scale=scale,
+            n_references=options.n_references,
+            targets_per_set=options.targets_per_set,
+            augmentation=options.augmentation,
+            seed=options.seed,
+            holdout_identities=options.holdout_identities if sets is manifests else 0,
+            kept_out=kept_out,
+        )
+
+    usual = of(manifests)
+    if not larger:
+        return usual
+    large = of(larger, usual.kept_out)
+    return SeveralSizes(usual, large, options.large_batches, options.batch_size)
 
 
 def _save_checkpoint(
@@ -355,7 +372,7 @@ def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int)
 
 @torch.no_grad()
 def _holdout_psnr(
-    fabric: Fabric, model: ReferenceSR, data: TrainingSet, options: TrainOptions
+    fabric: Fabric, model: ReferenceSR, data: Data, options: TrainOptions
 ) -> float | None:
     """Mean PSNR [dB] of 8-bit outputs on people that are never trained on (not the val split), each
     at most ``PSNR_CAP``."""
@@ -376,75 +393,3 @@ def _holdout_psnr(
 
 def _crossed(before: int, done: int, interval: int, end: int) -> bool:
     return done // interval > before // interval or done >= end
-
-
-class _Log:
-    """What a run tells: rows of metrics.csv, TensorBoard, a line of progress.
-
-    Every process has its losses and rows; one ``speaks``, to TensorBoard and to the caller.
-    """
-
-    def __init__(
-        self, out: Path, done: int, rows: list[str], progress: Progress | None, *, speaks: bool
-    ) -> None:
-        self.rows = rows  # of metrics.csv, the title first
-        self.losses: list[float] = []  # since the last row
-        self._progress = progress if speaks else None
-        self._board: Any = None
-        if speaks:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(out), purge_step=done)
-        self.start(done)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._board.close()
-
-    def start(self, done: int) -> None:
-        """Samples are timed from here on."""
-        self._since, self._clock = done, time.perf_counter()
-
-    def samples_per_s(self, done: int) -> float:
-        return (done - self._since) / (time.perf_counter() - self._clock)
-
-    def write(
-        self,
-        done: int,
-        total: int,
-        learning_rate: float,
-        gradient_norm: float,
-        holdout_psnr: float | None,
-        samples_per_s: float,
-    ) -> None:
-        row = {
-            "samples": done,
-            "loss": sum(self.losses) / len(self.losses),
-            "learning_rate": learning_rate,
-            "gradient_norm": gradient_norm,
-            "holdout_psnr": holdout_psnr,
-            "samples_per_s": samples_per_s,
-        }
-        self.losses = []
-        self.rows.append(_csv_row(row))
-        for key in COLUMNS[1:] if self._board is not None else ():
-            if row[key] is not None:
-                self._board.add_scalar(key, row[key], done)
-        if self._progress:
-            self._progress(done, total, _describe(row))
-
-
-def _csv_row(row: dict[str, float | None]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow(
-        "" if row[key] is None else format(row[key], ".6g") for key in COLUMNS
-    )
-    return line.getvalue().strip()
-
-
-def _describe(row: dict[str, float | None]) -> str:
-    text = f"loss {row['loss']:.5f}, {row['samples_per_s']:.0f} samples/s"
-    return text if row["holdout_psnr"] is None else f"{text}, holdout {row['holdout_psnr']:.2f} dB"

@@ -49,6 +49,9 @@ def folder(
     align: Annotated[
         bool, typer.Option("--align", help="Find the face and cut its head upright, as FFHQ does.")
     ] = False,
+    enlarge: Annotated[
+        bool, typer.Option(help="Also take pictures smaller than the size, enlarged.")
+    ] = True,
     references: References = 3,
     samples_per_identity: Annotated[
         int | None, typer.Option(min=1, help="At most so many targets of one person.")
@@ -69,6 +72,7 @@ def folder(
             size=size,
             crop=crop,
             align=align,
+            enlarge=enlarge,
             references=references,
             samples_per_identity=samples_per_identity,
             seed=seed,

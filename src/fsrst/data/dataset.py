@@ -7,7 +7,7 @@ run). So a resumed run continues bit for bit, and two processes that halve a bat
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from queue import Queue
 from threading import Event, Thread
 
@@ -90,6 +90,8 @@ class TrainingSet:
     holdout_identities
         Number of identities per set, drawn by ``seed``, that are kept out of all sets and given by
         ``holdout``: the same people may lie in two sets.
+    kept_out
+        Further identities that are kept out.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class TrainingSet:
         seed: int,
         targets_per_set: int = 1,
         holdout_identities: int = 0,
+        kept_out: Collection[str] = (),
     ) -> None:
         self.size = min(int(manifest.info["size"]) for manifest in manifests)
         self.scale = scale
@@ -114,12 +117,12 @@ class TrainingSet:
         self.samples: list[tuple[Store, Sample]] = []
         self.holdout: list[tuple[Store, Sample]] = []
         people = [list(by_identity(manifest.split(split))) for manifest in manifests]
-        kept_out: set[str] = set()
+        self.kept_out = set(kept_out)
         for names in people:
             drawn = np.random.default_rng([seed, 7]).permutation(names)
-            kept_out.update(drawn[:holdout_identities])
+            self.kept_out.update(drawn[:holdout_identities])
         for manifest, names in zip(manifests, people, strict=True):
-            if kept_out.issuperset(names):
+            if self.kept_out.issuperset(names):
                 raise FsrstError(
                     f"{manifest.root}: holdout_identities {holdout_identities} leaves none of"
                     f" {len(names)} identities to train on"
@@ -127,7 +130,7 @@ class TrainingSet:
             members = manifest.split(split)
             store = Store(manifest, members)
             for sample in members:
-                group = self.holdout if sample.identity in kept_out else self.samples
+                group = self.holdout if sample.identity in self.kept_out else self.samples
                 group.append((store, sample))
         self._of_set: dict[Store, list[Sample]] = defaultdict(list)
         for store, sample in self.samples:
@@ -252,7 +255,52 @@ class TrainingSet:
         }
 
 
-def prefetched(dataset: TrainingSet, spans: Iterator[tuple[int, int]]) -> Iterator[Batch]:
+class SeveralSizes:
+    """Batches of ``usual``, and a share of them of ``large`` instead, whose pictures are larger.
+
+    Those hold a ``FEWER``-th of the samples, so that they take no longer where pictures have twice
+    the side. Which they are is drawn by the seed for every ``batch_size`` targets of the run: all
+    processes that share a batch draw the same. What is held out is that of ``usual``.
+
+    Raises
+    ------
+    FsrstError
+        If ``large`` is no larger, or a process's share of a batch cannot be cut down so.
+    """
+
+    FEWER = 4
+
+    def __init__(
+        self, usual: TrainingSet, large: TrainingSet, share: float, batch_size: int
+    ) -> None:
+        if large.size <= usual.size:
+            raise FsrstError(
+                f"large_data holds pictures of {large.size} px, data of {usual.size}: they must be"
+                " larger"
+            )
+        self.usual, self.large, self.share, self.batch_size = usual, large, share, batch_size
+        self.holdout, self.holdout_batches = usual.holdout, usual.holdout_batches
+
+    def __len__(self) -> int:
+        return len(self.usual) + len(self.large)
+
+    def batch(self, start: int, count: int) -> Batch:
+        """As that of ``TrainingSet``: ``count`` targets, or a ``FEWER``-th of it."""
+        rng = np.random.default_rng([self.usual.seed, 3, start // self.batch_size])
+        if rng.random() >= self.share:
+            return self.usual.batch(start, count)
+        if count % (self.FEWER * self.large.targets_per_set):
+            raise FsrstError(
+                f"{count} targets (batch_size, of each process) cannot be cut down to a"
+                f" {self.FEWER}-th in sets of {self.large.targets_per_set} (targets_per_set)"
+            )
+        return self.large.batch(start // self.FEWER, count // self.FEWER)
+
+
+Data = TrainingSet | SeveralSizes
+
+
+def prefetched(dataset: Data, spans: Iterator[tuple[int, int]]) -> Iterator[Batch]:
     """Batches of the given (start, count) spans, two made ahead in a thread.
 
     Decoding and resampling release the interpreter, so the network and the loader share the cores.

@@ -7,6 +7,7 @@ Origin: any collection sorted by person. Raw tree::
 Command: ``fsrst prepare folder SOURCE OUT --split train``
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ def prepare_folder(
     size: int = 128,
     crop: float = 1.0,
     align: bool = False,
+    enlarge: bool = True,
     references: int = 3,
     samples_per_identity: int | None = None,
     seed: int = 13,
@@ -45,13 +47,14 @@ def prepare_folder(
 
     Each picture is cut to the centred square of ``crop`` times its shorter side (1 keeps all), or
     with ``align`` to the upright head of its largest face (``aligned_face``), and reduced or
-    enlarged to ``size`` [px] by Pillow's bicubic. Per identity the pictures are shuffled
+    enlarged to ``size`` [px] by Pillow's bicubic; without ``enlarge`` smaller squares are left out.
+    Per identity the pictures are shuffled
     by ``seed``; each of the first ``samples_per_identity`` (None: all) becomes a target, the next
     ``references`` in that order (0: all the others) its references. Identities get ``prefix``,
     so that several sources can share a data set. A picture that cannot be read or shows no face
     is left out; dataset.json names it under made_by/<split>/unreadable, and under left_out files
-    that are no pictures by their names, pictures outside of the folders, and people with fewer than
-    two pictures. Files and folders whose names begin with a dot are not looked at.
+    that are no pictures by their names, pictures outside of the folders or too small, and people
+    with fewer than two pictures. Files and folders whose names begin with a dot are not looked at.
 
     Raises
     ------
@@ -71,8 +74,9 @@ def prepare_folder(
         raise FsrstError(f"{source} is not a folder; expected <source>/<identity>/<pictures>")
     if not 0 < crop <= 1:
         raise FsrstError(f"--crop {crop} is not in (0, 1]")
-    if align and crop != 1:
-        raise FsrstError("--align finds the square by the face; leave --crop out")
+    if align and (crop != 1 or not enlarge):
+        unfit = "--no-enlarge" if crop == 1 else "--crop"
+        raise FsrstError(f"--align finds the square by the face; leave {unfit} out")
     if prefix:
         require_plain_name("--prefix", prefix)
         _check_prefix(out, split, prefix)
@@ -82,9 +86,13 @@ def prepare_folder(
     _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
     take_out(out, split, prefix)  # a stopped run must not leave half of each
-    made, unreadable = _write_pictures(
-        people, source, out / "images" / split, size, crop, align, progress
-    )
+
+    def square(picture: Path) -> Pixels:
+        return _square(picture, size, crop, align, enlarge)
+
+    folder = out / "images" / split
+    made, unreadable, too_small = _write_pictures(people, source, folder, square, progress)
+    left_out |= too_small
     samples: list[Sample] = []
     for identity, sources in made.items():
         if len(sources) < 2:
@@ -117,6 +125,7 @@ def prepare_folder(
             "prepare": "folder",
             "crop": crop,
             "align": align,
+            "enlarge": enlarge,
             "references": references,
             "samples_per_identity": samples_per_identity,
             "seed": seed,
@@ -132,15 +141,13 @@ def _write_pictures(
     people: dict[str, dict[str, Path]],
     source: Path,
     folder: Path,
-    size: int,
-    crop: float,
-    align: bool,
+    square: Callable[[Path], Pixels],
     progress: Progress | None,
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Write ``<folder>/<identity>/<name>.png`` of every picture of ``people``.
+) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:
+    """Write ``<folder>/<identity>/<name>.png``, its ``square``, of every picture of ``people``.
 
-    Returns the pictures that could be used (identity -> name -> path in ``source``), and why the
-    others could not (path in ``source`` -> reason).
+    Returns the pictures that could be used (identity -> name -> path in ``source``), why others
+    could not (path in ``source`` -> reason), and so which are too small.
 
     Raises
     ------
@@ -149,13 +156,16 @@ def _write_pictures(
     """
     made: dict[str, dict[str, str]] = {identity: {} for identity in people}
     unreadable: dict[str, str] = {}
+    too_small: dict[str, str] = {}
     total, done = sum(len(pictures) for pictures in people.values()), 0
     for identity, pictures in people.items():
         for name, picture in pictures.items():
             shown = picture.relative_to(source).as_posix()
             done += 1
             try:
-                write_image(folder / identity / f"{name}.png", _square(picture, size, crop, align))
+                write_image(folder / identity / f"{name}.png", square(picture))
+            except TooSmallPicture as small:
+                too_small[shown] = str(small)
             except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
             else:
@@ -163,11 +173,11 @@ def _write_pictures(
             if progress and done < total:
                 progress(done, total, identity)
     if all(len(of_person) < 2 for of_person in made.values()):
-        first, reason = next(iter(unreadable.items()))
+        first, reason = next(iter((unreadable | too_small).items()))
         raise FsrstError(f"nobody in {source} has two pictures that can be used; {first}: {reason}")
     if progress:  # not before an error
         progress(total, total, identity)
-    return made, unreadable
+    return made, unreadable, too_small
 
 
 def _id(identity: str, stem: str) -> str:
@@ -216,6 +226,10 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
 
 class UnusablePicture(Exception):
     """Why one picture is left out; the others go on."""
+
+
+class TooSmallPicture(UnusablePicture):
+    """The same: it would have to be enlarged."""
 
 
 def _people(source: Path, prefix: str) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
@@ -275,7 +289,7 @@ def _too_few(pictures: int) -> str:
     return f"{pictures or 'no'} picture{'' if pictures == 1 else 's'}, 2 are needed"
 
 
-def _square(picture: Path, size: int, crop: float, align: bool) -> Pixels:
+def _square(picture: Path, size: int, crop: float, align: bool, enlarge: bool) -> Pixels:
     """The picture's square, (size, size, 3)."""
     try:
         pixels = read_image(picture)
@@ -287,6 +301,8 @@ def _square(picture: Path, size: int, crop: float, align: bool) -> Pixels:
             raise UnusablePicture("no face found")
         return aligned_face(pixels, faces[0].landmarks, size)
     keep = max(1, round(min(pixels.shape[:2]) * crop))
+    if keep < size and not enlarge:
+        raise TooSmallPicture(f"{keep} px, smaller than {size}")
     top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
     square = np.ascontiguousarray(pixels[top : top + keep, left : left + keep])
     return crop_to(square, size, size)
