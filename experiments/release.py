@@ -303,23 +303,26 @@ CONTINUED = (
     " split; recipe, length and the rule by which it was taken were written down before it was"
     " scored. So were those of the sixth part, which shows more strangers among the references, in"
     " pictures of the target's kind, because of the harm they did on that split; and those of the"
-    " seventh, which is longer and has another loss, chosen on training people, and of the eighth,"
+    " seventh, which is longer and has another loss, chosen on training people, of the eighth,"
     " which shows faces of the clips in all sizes and in other light, because the part before"
-    " gained more on its training people than on those of the val splits (docs/log.md)"
+    " gained more on its training people than on those of the val splits, and of the ninth, in"
+    " which a fifth of the batches hold inputs of 64x64 px (docs/log.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),  # fsrst2
+    "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),  # fsrst2
+    "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),
     "3c72c1835ecc7d4a": (40_000, 18, "e5b98f537c096518"),
     "e5b98f537c096518": (24_000, 17, "d8f0964d994a06f8"),
     "d8f0964d994a06f8": (24_000, 16, "fcee80b936743af8"),
     "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),
     "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "5a636db8ede76f05": (128_000, 19, "429d4a806aa78332"),  # fsrst2-small
+    "a8b27bb90469edde": (160_000, 20, "5a636db8ede76f05"),  # fsrst2-small
+    "5a636db8ede76f05": (128_000, 19, "429d4a806aa78332"),
     "429d4a806aa78332": (40_000, 18, "ef8b035a6f69d4e5"),
     "ef8b035a6f69d4e5": (40_000, 17, "c6c05ee632e415dc"),
     "c6c05ee632e415dc": (24_000, 16, "5087d74bd121d6c4"),
@@ -337,6 +340,7 @@ PARTS = {
     "-strangers": "-strangers",
     "-longer": "-longer",
     "-people": "-people",
+    "-sizes": "-sizes",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"

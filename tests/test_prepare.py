@@ -612,6 +612,14 @@ def test_video_flat_folder_and_other_options(tmp_path: Path) -> None:
     assert len([s for s in manifest.samples if s.identity == "ben"]) == 2
 
 
+def test_video_without_enlarging(tmp_path: Path) -> None:
+    write_clip(tmp_path / "in" / "ann.mp4", 30)
+    prepare = partial(prepare_video, tmp_path / "in", tmp_path / "out", split="val", box=BOX)
+    assert prepare(size=BOX[2], enlarge=False).info["counts"]["val"]["samples"] == 4
+    with pytest.raises(FsrstError, match=f"a head of {BOX[2]} px, smaller than {BOX[2] + 1}"):
+        prepare(size=BOX[2] + 1, enlarge=False)
+
+
 def test_clips_of_one_stem_stay_apart(tmp_path: Path) -> None:
     for name in ("x.mp4", "x.MOV", "y.mp4"):
         (tmp_path / "ann").mkdir(exist_ok=True)

@@ -34,6 +34,7 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Files done at once; default: one per processor.")
 ]
 Partial = Annotated[bool, typer.Option("--partial", help="Take what is there of half a data set.")]
+Enlarge = Annotated[bool, typer.Option(help="Also take what is smaller than the size, enlarged.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -49,9 +50,7 @@ def folder(
     align: Annotated[
         bool, typer.Option("--align", help="Find the face and cut its head upright, as FFHQ does.")
     ] = False,
-    enlarge: Annotated[
-        bool, typer.Option(help="Also take pictures smaller than the size, enlarged.")
-    ] = True,
+    enlarge: Enlarge = True,
     references: References = 3,
     samples_per_identity: Annotated[
         int | None, typer.Option(min=1, help="At most so many targets of one person.")
@@ -123,6 +122,7 @@ def video(
             metavar="LEFT,TOP,SIDE", help="The head's square [px] instead of a search; all clips."
         ),
     ] = None,
+    enlarge: Enlarge = True,
 ) -> None:
     """Talking heads: one fixed head square per clip, frames by the paper's rule for DFD."""
     square = square_of_box(box) if box is not None else None
@@ -138,6 +138,7 @@ def video(
             target_step=target_step,
             extra_references=extra_references,
             box=square,
+            enlarge=enlarge,
             progress=progress,
         )
     _tell(manifest, split)

@@ -53,6 +53,7 @@ def prepare_video(
     split: str,
     size: int = 128,
     box: Square | None = None,
+    enlarge: bool = True,
     targets: int = 20,
     target_step: int = 20,
     extra_references: int = 0,
@@ -61,8 +62,8 @@ def prepare_video(
     """Cut references and targets of every clip, ``size`` x ``size`` [px].
 
     ``frames_of_rule`` says which frames. ``box`` (left, top, side) [px] replaces the search for
-    the face, the same for all clips. A clip that cannot be used (damaged, no face, one frame) is
-    left out; dataset.json names it under made_by/<split>/skipped, and under incomplete those that
+    the face, the same for all clips. A clip that cannot be used (damaged, no face, one frame, without
+    ``enlarge`` a square smaller than ``size``) is left out; dataset.json names it under made_by/<split>/skipped, and under incomplete those that
     end early. Clips finished by an interrupted run with the same options are not done again.
 
     Raises
@@ -82,6 +83,7 @@ def prepare_video(
     options = {
         "size": size,
         "box": list(box) if box else None,
+        "enlarge": enlarge,
         "targets": targets,
         "target_step": target_step,
         "extra_references": extra_references,
@@ -204,6 +206,8 @@ def _plan(clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
         square = head_of_clip(faces, shape[1], shape[0])
     else:
         square = inside(options["box"], shape, clip.path)
+    if square[2] < options["size"] and not options["enlarge"]:
+        raise UnusableClip(f"a head of {square[2]} px, smaller than {options['size']}")
     return {
         "options": options,
         "square": list(square),
