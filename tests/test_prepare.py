@@ -614,10 +614,10 @@ def test_video_flat_folder_and_other_options(tmp_path: Path) -> None:
 
 def test_video_without_enlarging(tmp_path: Path) -> None:
     write_clip(tmp_path / "in" / "ann.mp4", 30)
-    prepare = partial(prepare_video, tmp_path / "in", tmp_path / "out", split="val", box=BOX)
-    assert prepare(size=BOX[2], enlarge=False).info["counts"]["val"]["samples"] == 4
-    with pytest.raises(FsrstError, match=f"a head of {BOX[2]} px, smaller than {BOX[2] + 1}"):
-        prepare(size=BOX[2] + 1, enlarge=False)
+    prepare = partial(prepare_video, tmp_path / "in", split="val", box=BOX, enlarge=False)
+    assert prepare(tmp_path / "fits", size=64).info["counts"]["val"]["samples"] == 4
+    with pytest.raises(FsrstError, match="ann.mp4: a head of 64 px, smaller than 65"):
+        prepare(tmp_path / "none", size=65)
 
 
 def test_clips_of_one_stem_stay_apart(tmp_path: Path) -> None:
