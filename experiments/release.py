@@ -104,7 +104,8 @@ def scores_in(header: dict[str, Any]) -> list[dict[str, Any]]:
 def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     """The header without the folders of one machine."""
     options = dict(header["training"]["options"])
-    options["data"] = [f"data/{Path(place).name}" for place in options["data"]]
+    for key in ("data", "large_data"):
+        options[key] = [f"data/{Path(place).name}" for place in options.get(key, [])]
     options["out"] = f"runs/{name}"
     options.pop("threads")
     if options["init_from"]:
@@ -172,6 +173,7 @@ def card(name: str, header: dict[str, Any], manifests: list[Manifest]) -> str:
         "## Training",
         "",
         f"- data: train splits of {passes(options['data'])}; {'; '.join(counts)}",
+        *larger_inputs(options),
         f"- {options['holdout_identities']} people of each set were held out to watch the run",
         f"- budget: {budget(header['training'])}",
         f"- started from: {started_from(header['training'], name)}",
@@ -236,6 +238,16 @@ def passes(places: list[str]) -> str:
     """data/call, data/call, data/photo -> "call (2 times), photo"."""
     times = Counter(Path(place).name for place in places)
     return ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in times.items())
+
+
+def larger_inputs(options: dict[str, Any]) -> list[str]:
+    """The card's line on batches of larger pictures; none without them."""
+    if not options.get("large_data"):
+        return []
+    return [
+        f"- larger inputs: {passes(options['large_data'])} in {options['large_batches']:.0%} of the"
+        " batches, a quarter as many; each counts as a whole batch in the budget"
+    ]
 
 
 def budget(training: dict[str, Any]) -> str:
@@ -368,6 +380,7 @@ RECIPE = (
     "ema",
     "clip_norm",
     "precision",
+    "large_batches",
     "augmentation",
 )
 

@@ -83,9 +83,9 @@ def main(argv: Sequence[str]) -> None:
         "## Scores",
         findings(),
         "`call256-val` is the val split of `call` prepared with `--size 256`: the same heads,"
-        " inputs of 64x64; `call448-val` with `--size 448 --no-enlarge`: the five people whose heads"
-        " are so large, inputs of 112x112. A fifth of the batches of FSRST2's last part of training"
-        " had inputs of 64x64, all others 32x32.",
+        " inputs of 64x64; `call448-val` with `--size 448 --no-enlarge`: the five people whose"
+        " heads are so large, inputs of 112x112. A fifth of the batches of FSRST2's last part of"
+        " training had inputs of 64x64, all others 32x32.",
         report(arguments.results).strip(),
         "### Long and short clips",
         rule_table(arguments.results),

@@ -84,6 +84,15 @@ def test_folder_without_enlarging(tmp_path: Path) -> None:
         prepare_folder(tmp_path / "in", tmp_path / "x", split="val", align=True, enlarge=False)
 
 
+def test_folder_keeps_the_split_that_nothing_replaces(tmp_path: Path) -> None:
+    source, out = people(tmp_path / "in", "ab"), tmp_path / "out"
+    size = read_image(next(source.rglob("*.png"))).shape[0] + 1
+    before = prepare_folder(source, out, split="train", size=size)
+    with pytest.raises(FsrstError, match=f"nobody in .* smaller than {size}"):
+        prepare_folder(source, out, split="train", size=size, enlarge=False)
+    assert load_manifest(out).samples == before.samples
+
+
 def test_folder_crop_keeps_the_middle(tmp_path: Path) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
     pixels[15:45, 25:55] = 200

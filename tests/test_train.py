@@ -1,6 +1,7 @@
 """Training: exact resume, interruption, several processes, options."""
 
 import csv
+import math
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from fsrst.train import (
     Diverged,
     _average,
     _clip,
+    _default_devices,
     _holdout_psnr,
     learning_rate_factor,
     train,
@@ -183,6 +185,40 @@ def test_an_existing_run_is_not_overwritten_nor_mixed(
         train(options(data, whole.parent))
     with pytest.raises(FsrstError, match=r"made with learning_rate = 0.0001, the config says 0.01"):
         train(options(data, whole.parent, learning_rate=0.01), resume=True)
+    (tmp_path / "run").mkdir()
+    alone = shutil.copy(whole, tmp_path / "run" / whole.name)
+    before = Path(alone).read_bytes()
+    for resume in (False, True):
+        with pytest.raises(FsrstError, match="run holds the weights of a run that is done"):
+            train(options(data, tmp_path / "run"), resume=resume)
+    assert Path(alone).read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["option", "no options", "network"])
+def test_checkpoints_of_another_version_are_named(
+    data: Path, whole: Path, tmp_path: Path, change: str
+) -> None:
+    state = torch.load(whole.with_name("checkpoint.pt"), weights_only=True)
+    if change == "option":
+        state["options"] = state["options"].replace('"samples"', '"samples_once"')
+    elif change == "no options":
+        del state["options"]
+    else:
+        state["model"].pop(next(iter(state["model"])))
+    (tmp_path / "run").mkdir()
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    with pytest.raises(FsrstError, match=r"checkpoint.pt was made by another version of fsrst;"):
+        train(options(data, tmp_path / "run"), resume=True)
+
+
+def test_an_infinite_gradient_of_several_processes_is_no_traceback() -> None:
+    fabric = Fabric(accelerator="cpu", devices=1)
+    model = torch.nn.Linear(1, 1)
+    wrapped, optimizer = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    model.weight.grad = torch.full((1, 1), math.inf)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(fabric), "world_size", 2)
+        assert not math.isfinite(_clip(fabric, wrapped, optimizer, 1.0))
 
 
 def test_a_run_does_not_go_on_with_other_pictures(data: Path, tmp_path: Path) -> None:
@@ -409,17 +445,26 @@ def test_large_batches_are_trained_on(data: Path, tmp_path: Path) -> None:
         train(run)
     assert len(shapes) == 4
     assert set(shapes) == {(4, 3, 128, 128), (1, 3, 256, 256)}
-    changed = run.model_copy(update={"large_batches": 0.25, "samples": 24})
-    with pytest.raises(FsrstError, match="large_batches"):
-        train(changed, resume=True)
+
+    def interrupt(done: int, total: int, text: str) -> None:
+        if done == 12:
+            raise KeyboardInterrupt
+
+    cut = run.model_copy(update={"out": str(tmp_path / "cut")})
+    with pytest.raises(KeyboardInterrupt):
+        train(cut, progress=interrupt)
+    assert same(train(cut, resume=True), tmp_path / "run" / "model.safetensors")
+    with pytest.raises(FsrstError, match="large_batches = 0.5, the config says 0.25"):
+        train(cut.model_copy(update={"large_batches": 0.25}), resume=True)
+    write_image(tmp_path / "large/images/0-0.png", np.zeros((256, 256, 3), np.uint8))
+    with pytest.raises(FsrstError, match="large has other pictures than when"):
+        train(cut, resume=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"large_batches": 0.2}, "large_data and large_batches go together"),
         ({"large_batches": 0.2, "large_data": ["data"]}, "of 128 px, data of 128: .* larger"),
-        ({"large_data": ["large"]}, "large_data and large_batches go together"),
         (
             {"large_batches": 0.2, "large_data": ["large"], "batch_size": 6},
             r"batch_size 6 .* 1 processes .* of a 4-th of a batch \(large_batches\)",
@@ -462,6 +507,19 @@ def test_devices_that_are_not_there_are_named(
     assert not (tmp_path / "run").exists()
 
 
+def test_devices_are_as_torchrun_or_fabric_say(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = options(data, tmp_path, accelerator="auto")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # of a process that Fabric started
+    assert _default_devices(run) == "auto"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert _default_devices(run) == 2
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    assert _default_devices(options(data, tmp_path, accelerator="cpu")) == 1
+
+
 def test_schedules(data: Path, tmp_path: Path) -> None:
     steps = options(
         data, tmp_path, samples=1000, schedule="steps", milestones=[0.6, 0.9], warmup_samples=0
@@ -500,6 +558,15 @@ def test_every_config_is_valid(config: Path) -> None:
         ("model: fsrst\ndata: [d]\nout: o\nsamples: 8\nseed: 4294967296\n", "seed: .* less than"),
         ("augmentation: {degrees: abc}\n", "augmentation: degrees must be a number .*, got 'abc'"),
         ("model: fsrst\n", "data: "),
+        ("model: fsrst\ndata: []\nout: o\nsamples: 8\n", "data: List should have at least 1"),
+        (
+            "model: fsrst2\ndata: [d]\nout: o\nsamples: 8\nlarge_data: [e]\n",
+            "large_data and large_batches go together; give both or none",
+        ),
+        (
+            "model: fsrst2\ndata: [d]\nout: o\nsamples: 8\nlarge_batches: 0.2\n",
+            "large_data and large_batches go together; give both or none",
+        ),
         ("- a\n- b\n", "expected `key: value` lines"),
         ("a: [1\n", "is not YAML"),
     ],

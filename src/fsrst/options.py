@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fsrst.data.augmentation import Augmentation
 from fsrst.errors import FsrstError
@@ -20,9 +20,10 @@ class TrainOptions(BaseModel):
     model: str  # a name of fsrst.models.MODELS
     model_options: dict[str, Any] = {}  # e.g. {scale: 8}
     init_from: str | None = None  # weights file to start from (same model); None: random
-    data: list[str]  # prepared data sets
+    data: list[str] = Field(min_length=1)  # prepared data sets
     large_data: list[str] = []  # sets of larger pictures, for large inputs
-    large_batches: float = Field(0.0, ge=0, le=1)  # share of the batches that are made of them
+    # share of the batches that show them, a quarter as many; each counts as a usual one
+    large_batches: float = Field(0.0, ge=0, le=1)
     split: str = "train"
     out: str  # folder of the run: checkpoint, metrics, weights
     n_references: int = Field(3, ge=0)
@@ -58,6 +59,12 @@ class TrainOptions(BaseModel):
             check_keys(value, list(Augmentation.__dataclass_fields__), "augmentation: ")
             return Augmentation(**value)
         return value
+
+    @model_validator(mode="after")
+    def _large_together(self) -> "TrainOptions":
+        if bool(self.large_data) != bool(self.large_batches):
+            raise ValueError("large_data and large_batches go together; give both or none")
+        return self
 
     @classmethod
     def from_yaml(cls, path: str | Path, changes: dict[str, Any] | None = None) -> "TrainOptions":

@@ -78,8 +78,8 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     Raises
     ------
     FsrstError
-        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options,
-        or ``init_from``, ``loss`` or the pictures do not fit the network.
+        If ``out`` already holds a run and ``resume`` is not asked, or holds one of other options or
+        its weights alone, or ``init_from``, ``loss`` or the pictures do not fit the network.
     Diverged
         If the loss or the gradient is no longer a number. The last checkpoint is kept.
     """
@@ -87,6 +87,8 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     checkpoint_path = out / CHECKPOINT
     if not resume and checkpoint_path.exists():
         raise FsrstError(f"{out} already holds a run; add --resume, or choose another `out`")
+    if (out / WEIGHTS).exists() and not checkpoint_path.exists():
+        raise FsrstError(f"{out} holds the weights of a run that is done; choose another `out`")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its notes on the precision
@@ -199,9 +201,9 @@ def _fabric(options: TrainOptions) -> Fabric:
 
 def _default_devices(options: TrainOptions) -> int | str:
     """One process on a CPU (threads share its cores), all devices elsewhere; torchrun decides
-    through its environment."""
-    if "WORLD_SIZE" in os.environ:
-        return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    through its environment, of which Fabric, starting processes itself, sets other parts."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"])
     on_cpu = options.accelerator == "cpu" or not (
         torch.cuda.is_available() or torch.backends.mps.is_available()
     )
@@ -250,9 +252,6 @@ def _check_size(
 def _data(
     options: TrainOptions, manifests: Sequence[Manifest], larger: Sequence[Manifest], scale: int
 ) -> Data:
-    if bool(larger) != bool(options.large_batches):
-        raise FsrstError("large_data and large_batches go together; give both or none")
-
     def of(sets: Sequence[Manifest], kept_out: Collection[str] = ()) -> TrainingSet:
         return TrainingSet(
             sets,
@@ -315,7 +314,11 @@ def _load_checkpoint(
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise FsrstError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
-    saved = TrainOptions.model_validate_json(state["options"])
+    other = f"{path} was made by another version of fsrst; choose another `out`"
+    try:
+        saved = TrainOptions.model_validate_json(state["options"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FsrstError(other) from error
     for field in TrainOptions.model_fields:
         if field not in MACHINE and getattr(saved, field) != getattr(options, field):
             raise FsrstError(
@@ -323,7 +326,8 @@ def _load_checkpoint(
                 f" {getattr(options, field)!r}; restore it or choose another `out`"
             )
     saved_pictures = state.get("pictures", pictures)
-    for root, before, now in zip(options.data, saved_pictures, pictures, strict=True):
+    roots = (*options.data, *options.large_data)
+    for root, before, now in zip(roots, saved_pictures, pictures, strict=True):
         if before != now:
             raise FsrstError(
                 f"{root} has other pictures than when {path} was made: going on would be another"
@@ -335,10 +339,13 @@ def _load_checkpoint(
             f"{options.init_from} holds weights {start}, {path} began from {before}: put them back"
             " there, or choose another `out`"
         )
-    model.load_state_dict(state["model"])
-    if averaged is not None:
-        averaged.load_state_dict(state["averaged"])
-    optimizer.load_state_dict(state["optimizer"])
+    try:
+        model.load_state_dict(state["model"])
+        if averaged is not None:
+            averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, RuntimeError, ValueError) as error:  # another network's
+        raise FsrstError(other) from error
     return int(state["done"]), list(state["rows"])
 
 
@@ -354,7 +361,8 @@ def _clip(fabric: Fabric, model: Any, optimizer: Any, largest: float | None) -> 
     limit = math.inf if largest is None else largest
     if fabric.world_size == 1 and fabric._precision.precision != "16-mixed":
         return float(torch.nn.utils.clip_grad_norm_(model.parameters(), limit))
-    return float(fabric.clip_gradients(model, optimizer, max_norm=limit))  # type: ignore[arg-type]
+    norm = fabric.clip_gradients(model, optimizer, max_norm=limit, error_if_nonfinite=False)
+    return float(norm)  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -73,7 +73,7 @@ class RunLog:
 def _csv_row(row: dict[str, float | None]) -> str:
     line = io.StringIO()
     csv.writer(line).writerow(
-        "" if row[key] is None else format(row[key], ".6g") for key in COLUMNS
+        [row["samples"], *("" if row[k] is None else format(row[k], ".6g") for k in COLUMNS[1:])]
     )
     return line.getvalue().strip()
 

@@ -34,7 +34,9 @@ def train(
     from fsrst.train import CHECKPOINT  # torch: after the options have been found good
     from fsrst.train import train as run
 
-    speaks = os.environ.get("RANK", "0") == "0"  # torchrun: one process speaks for all
+    # one of several processes speaks for all: torchrun names it by the first, Fabric by the others
+    ranks = [os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK")]
+    speaks = set(ranks) == {"0"}
     if speaks and resume and not (Path(options.out) / CHECKPOINT).is_file():
         note(f"no checkpoint in {options.out}: the run begins from its start")
     with progress_shown() as progress:

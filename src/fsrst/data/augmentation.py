@@ -31,7 +31,7 @@ class Augmentation:
     """
 
     flip: bool = False  # left-right, the same for target and references
-    quarter_turns: bool = False  # up-down flips and quarter turns too, the same for all (the paper)
+    quarter_turns: bool = False  # quarter turns too, the same for all (the paper's, with flip)
     degrees: float = 0.0  # shared rotation, +- [degrees]
     translate: float = 0.0  # shared shift, +- [fraction of the size]
     zoom: float = 0.0  # shared scale, 1 +- zoom
@@ -40,7 +40,7 @@ class Augmentation:
     # probability that of a set of larger pictures more is cut out than a sample's size, and
     # reduced to it, so that faces come in all sizes
     reduced: float = 0.0
-    refs_degrees: float = 0.0  # the same three again, independently for every reference
+    refs_degrees: float = 0.0  # rotation, shift and scale again, independently for every reference
     refs_translate: float = 0.0
     refs_zoom: float = 0.0
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light

@@ -265,7 +265,7 @@ class SeveralSizes:
     Raises
     ------
     FsrstError
-        If ``large`` is no larger, or a process's share of a batch cannot be cut down so.
+        If ``large`` is no larger.
     """
 
     FEWER = 4
@@ -285,15 +285,13 @@ class SeveralSizes:
         return len(self.usual) + len(self.large)
 
     def batch(self, start: int, count: int) -> Batch:
-        """As that of ``TrainingSet``: ``count`` targets, or a ``FEWER``-th of it."""
+        """As that of ``TrainingSet``: ``count`` targets, or a ``FEWER``-th of it.
+
+        Both arguments are multiples of ``FEWER`` times ``targets_per_set``.
+        """
         rng = np.random.default_rng([self.usual.seed, 3, start // self.batch_size])
         if rng.random() >= self.share:
             return self.usual.batch(start, count)
-        if count % (self.FEWER * self.large.targets_per_set):
-            raise FsrstError(
-                f"{count} targets (batch_size, of each process) cannot be cut down to a"
-                f" {self.FEWER}-th in sets of {self.large.targets_per_set} (targets_per_set)"
-            )
         return self.large.batch(start // self.FEWER, count // self.FEWER)
 
 

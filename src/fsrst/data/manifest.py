@@ -161,7 +161,8 @@ def _read(root: Path) -> Manifest:
             raise FsrstError(f"{path}, line {number}: not a sample ({error})") from error
     try:
         info = json.loads((root / DATASET).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        int(info["size"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise FsrstError(f"{root / DATASET} is missing or damaged; prepare again") from error
     return Manifest(root, tuple(samples), info)
 

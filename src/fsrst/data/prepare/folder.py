@@ -61,7 +61,7 @@ def prepare_folder(
     FsrstError
         If a number is out of its range, the layout is another one, two pictures of a person differ
         by their suffix only, or what is made would not fit into the set (``check_place``): before a
-        picture is written.
+        picture is written. If nobody has two pictures that can be used.
     """
     source, out = Path(source), Path(out)
     most = 1 if samples_per_identity is None else samples_per_identity
@@ -85,13 +85,15 @@ def prepare_folder(
     people, left_out = _people(source, prefix)
     _check_ids(people)
     check_place(out, split=split, size=size, identities=people)
-    take_out(out, split, prefix)  # a stopped run must not leave half of each
+
+    def begin() -> None:
+        take_out(out, split, prefix)  # a stopped run must not leave half of each
 
     def square(picture: Path) -> Pixels:
         return _square(picture, size, crop, align, enlarge)
 
     folder = out / "images" / split
-    made, unreadable, too_small = _write_pictures(people, source, folder, square, progress)
+    made, unreadable, too_small = _write_pictures(people, source, folder, square, begin, progress)
     left_out |= too_small
     samples: list[Sample] = []
     for identity, sources in made.items():
@@ -142,9 +144,11 @@ def _write_pictures(
     source: Path,
     folder: Path,
     square: Callable[[Path], Pixels],
+    begin: Callable[[], None],
     progress: Progress | None,
 ) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:
-    """Write ``<folder>/<identity>/<name>.png``, its ``square``, of every picture of ``people``.
+    """Write ``<folder>/<identity>/<name>.png``, its ``square``, of every picture of ``people``;
+    ``begin`` comes before the first.
 
     Returns the pictures that could be used (identity -> name -> path in ``source``), why others
     could not (path in ``source`` -> reason), and so which are too small.
@@ -163,7 +167,10 @@ def _write_pictures(
             shown = picture.relative_to(source).as_posix()
             done += 1
             try:
-                write_image(folder / identity / f"{name}.png", square(picture))
+                pixels = square(picture)
+                if not any(made.values()):
+                    begin()
+                write_image(folder / identity / f"{name}.png", pixels)
             except TooSmallPicture as small:
                 too_small[shown] = str(small)
             except UnusablePicture as unusable:  # named when all is done

@@ -62,9 +62,10 @@ def prepare_video(
     """Cut references and targets of every clip, ``size`` x ``size`` [px].
 
     ``frames_of_rule`` says which frames. ``box`` (left, top, side) [px] replaces the search for
-    the face, the same for all clips. A clip that cannot be used (damaged, no face, one frame, without
-    ``enlarge`` a square smaller than ``size``) is left out; dataset.json names it under made_by/<split>/skipped, and under incomplete those that
-    end early. Clips finished by an interrupted run with the same options are not done again.
+    the face, the same for all clips. A clip that cannot be used (damaged, no face, one frame,
+    without ``enlarge`` a square smaller than ``size``) is left out; dataset.json names it under
+    made_by/<split>/skipped, and under incomplete those that end early. Clips finished by an
+    interrupted run with the same options are not done again.
 
     Raises
     ------
