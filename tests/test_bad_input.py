@@ -59,10 +59,6 @@ REFUSED = {
         "upscale {tmp}/nothing -o {tmp}/out --model {model}",
         "no pictures in",
     ),
-    "input folder has one bad picture": (
-        "upscale {tmp}/mixed -o {tmp}/out --model {model}",
-        "mixed/b.png: not a picture",
-    ),
     "input folder has two of one name": (
         "upscale {tmp}/twins -o {tmp}/out --model {model}",
         "would both become a.png",

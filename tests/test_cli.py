@@ -445,6 +445,51 @@ def test_damaged_pictures_of_a_folder_are_left_out_and_the_exit_code_says_so(
     assert "nothing could be made of the 2 pictures in" in capsys.readouterr().err
 
 
+def test_what_is_seen_at_once_to_be_no_face_is_left_out_of_a_folder_too(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = face / "frames"
+    frames.mkdir()
+    shutil.copy(face / "lr.png", frames / "1.png")
+    (frames / "2.png").touch()
+    (frames / "3.jpg").write_text("<html></html>")
+    write_image(frames / "4.png", np.zeros((5, 5, 3), np.uint8))
+    common = ["-o", face / "out", "--model", "fsrst2-small", "--json"]
+    assert call("upscale", frames, *common) == 2
+    said = capsys.readouterr()
+    made = json.loads(said.out)
+    assert [Path(r["input"]).name for r in made["results"]] == ["1.png"]
+    assert [Path(name).name for name in made["left_out"]] == ["2.png", "3.jpg", "4.png"]
+    assert "3 of 4 pictures could not be used, such as" in said.err and "1 are written" in said.err
+    assert "4.png: the input is 5x5" in said.err
+    for alone in ("2.png", "3.jpg", "4.png"):
+        assert call("upscale", frames / alone, "-o", face / "x.png", *common[2:]) == 2
+
+
+def test_in_a_folder_no_picture_is_a_reference_of_itself(
+    face: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    album = face / "album"
+    for number in range(3):
+        write_image(album / f"{number}.png", drawn_faces[number])
+    common = ["--max-side", 32, "--model", "fsrst2-small", "--json"]
+    assert call("upscale", album, "--refs-dir", album, "-o", face / "out", *common) == 0
+    said = capsys.readouterr()
+    assert said.err.count("3 of the inputs are references too, of the others; none is its own") == 1
+    made = json.loads(said.out)["results"]
+    assert [result["references"] for result in made] == [2, 2, 2]
+    for number, result in enumerate(made):
+        others = [f"--ref={album / f'{other}.png'}" for other in range(3) if other != number]
+        alone = face / f"alone{number}.png"
+        assert call("upscale", album / f"{number}.png", *others, "-o", alone, *common) == 0
+        assert np.array_equal(read_image(result["output"]), read_image(alone))
+    capsys.readouterr()
+    frames = ["--ref", album / "0.png", "-o", face / "out"]
+    assert call("upscale", album, *frames, *common) == 0
+    counts = [result["references"] for result in json.loads(capsys.readouterr().out)["results"]]
+    assert counts == [0, 1, 1]
+
+
 def test_what_is_written_before_a_failure_is_counted(
     face: Path,
     exported_model: Path,

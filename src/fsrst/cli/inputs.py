@@ -46,10 +46,21 @@ class Reader:
             note(f"{upscaler.model} takes any size, so --resize does nothing; --max-side reduces")
 
     def check(self, path: Path) -> None:
-        """Refuse, from the beginning of a file, what could not be upscaled."""
+        """Refuse, from the beginning of a file, what could not be upscaled.
+
+        Raises
+        ------
+        UnusableError
+            If this picture could not.
+        FsrstError
+            If it has another size than the model takes.
+        """
         from fsrst.image import image_size
 
-        width, height = image_size(path)
+        try:
+            width, height = image_size(path)
+        except FsrstError as error:
+            raise UnusableError(str(error)) from error
         if not self.find_face:
             self._wanted(path, width, height)
         _note_if_animated(path)
@@ -141,12 +152,18 @@ def reference_paths(named: list[Path], folder: Path | None) -> list[Path]:
     return [*named, *pictures_in(folder)]
 
 
-def without_input(references: list[Path], source: Path) -> list[Path]:
+def without_input(references: list[tuple[Path, Pixels]], source: Path) -> list[tuple[Path, Pixels]]:
     """References are other pictures: the input itself among them would be read as one of them."""
-    others = [path for path in references if path.resolve() != source.resolve()]
-    if len(others) < len(references):
-        note(f"{source}: the input itself is no reference; left out of them")
-    return others
+    return [pair for pair in references if pair[0].resolve() != source.resolve()]
+
+
+def note_own_references(references: list[tuple[Path, Pixels]], sources: list[Path]) -> None:
+    """Say which inputs are among the references."""
+    own = {path.resolve() for path, _ in references} & {path.resolve() for path in sources}
+    if len(sources) > 1 and own:
+        note(f"{len(own)} of the inputs are references too, of the others; none is its own")
+    elif own:
+        note(f"{sources[0]}: the input itself is no reference; left out of them")
 
 
 def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixels]]:

@@ -13,12 +13,14 @@ from fsrst.cli.inputs import (
     NoFaceError,
     Reader,
     UnusableError,
+    note_own_references,
     pictures_in,
     read_references,
     reference_paths,
     without_input,
 )
 from fsrst.cli.output import note, progress_shown, say, say_json
+from fsrst.cli.remarks import note_if_all_too_small, note_if_hardly_used, note_left_out
 from fsrst.errors import FsrstError
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from fsrst.runtime.upscaler import Upscaler
 
 DEFAULT_MODEL = "fsrst2"
-HARDLY = 0.01  # share of all references under which it is said that they gave nothing
 
 References = Annotated[
     list[Path] | None,
@@ -132,8 +133,7 @@ def upscale(
 
     from fsrst.runtime.upscaler import open_upscaler
 
-    found = read_references(without_input(paths, source), find_face)
-    references = [picture for _, picture in found]
+    found = read_references(paths, find_face)
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if explain is not None and not upscaler.explains:
@@ -142,39 +142,47 @@ def upscale(
             " fsrst2-small"
         )
     reader = Reader(upscaler, find_face, resize, max_side)
+    left_out: dict[str, bool] = {}  # inputs, and whether for want of a face
     for path, _ in jobs:
-        reader.check(path)
-    upscaler.set_references(references)
+        try:
+            reader.check(path)
+        except UnusableError as error:
+            _leave_out(path, error, left_out, jobs)
+    note_own_references(found, [path for path, _ in jobs])
+    used = without_input(found, jobs[0][0])
+    upscaler.set_references([picture for _, picture in used])
     setup_ms = (time.perf_counter() - start) * 1000
     # with these the shares cost nothing; OpenVINO computes the picture again for them
     asked = explain is not None or upscaler.backend != "openvino"
-    shared = bool(references) and upscaler.explains and asked
+    shared = bool(found) and upscaler.explains and asked
 
     results: list[dict[str, Any]] = []
-    left_out: dict[str, bool] = {}  # inputs, and whether for want of a face
     run = {
         "model": upscaler.model,
         "backend": upscaler.backend,
         "precision": upscaler.precision,
-        "references": upscaler.references,
+        "references": len(used),
         "setup_ms": round(setup_ms, 1),
     }
     with progress_shown() as progress:
         for done, (path, out) in enumerate(jobs, start=1):
+            if str(path) in left_out:
+                continue
+            others = without_input(found, path)
+            if [place for place, _ in others] != [place for place, _ in used]:
+                upscaler.set_references([picture for _, picture in others])
+            used = others
             try:
                 made = _one(
                     upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
                 )
-                too_little = [found[i] for i in made.left_out]
+                too_little = [used[i] for i in made.left_out]
                 note_left_out(too_little, made.lr.shape[1::-1], results)
                 made.result["references_left_out"] = [str(path) for path, _ in too_little]
                 results.append(made.result)
-                _write_extra(upscaler, made, references, strip, explain)
+                _write_extra(upscaler, made, [picture for _, picture in used], strip, explain)
             except UnusableError as error:
-                if len(jobs) == 1:
-                    raise
-                note(f"{error}; left out")
-                left_out[str(path)] = isinstance(error, NoFaceError)
+                _leave_out(path, error, left_out, jobs)
             except FsrstError as error:
                 raise FsrstError(_so_far(str(error), results, jobs)) from error
             else:
@@ -191,15 +199,25 @@ def upscale(
     if as_json:
         pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
         say_json({**run, **pictures, "results": results, "left_out": list(left_out)})
-    _note_if_all_too_small(found, results)
+    note_if_all_too_small(found, results)
     if shared:
-        _note_if_hardly_used(results, find_face)
+        note_if_hardly_used(results, find_face)
     if left_out and not faceless:
         unusable = [path for path, no_face in left_out.items() if not no_face]
         raise FsrstError(
             f"{len(unusable)} of {len(jobs)} pictures could not be used, such as {unusable[0]};"
             f" {len(results)} are written"
         )
+
+
+def _leave_out(
+    path: Path, error: UnusableError, left_out: dict[str, bool], jobs: list[tuple[Path, Path]]
+) -> None:
+    """Go on with the others of a folder; alone it is an error."""
+    if len(jobs) == 1:
+        raise error
+    note(f"{error}; left out")
+    left_out[str(path)] = isinstance(error, NoFaceError)
 
 
 class _Made(NamedTuple):
@@ -229,6 +247,7 @@ def _one(
         "size_in": [lr.shape[1], lr.shape[0]],
         "size_out": [sr.shape[1], sr.shape[0]],
         "whole": [picture.shape[1], picture.shape[0]] if whole else None,
+        "references": upscaler.references,
         **facts,
         "ms": round(ms, 2),
     }
@@ -253,48 +272,6 @@ def _write_extra(
         from fsrst.evaluate.explanation import explanation
 
         write_image(explain, explanation(made.lr, made.sr, references, made.shares))
-
-
-def note_left_out(
-    too_little: list[tuple[Path, Pixels]], size: tuple[int, int], results: list[dict[str, Any]]
-) -> None:
-    """Name references that show too little for inputs of ``size`` (width, height) [px], once each:
-    ``results`` are those before."""
-    named = {path for result in results for path in result["references_left_out"]}
-    width, height = size
-    for path, picture in too_little:
-        if str(path) not in named:
-            large = min(picture.shape[0] / height, picture.shape[1] / width) >= 2
-            why = " (was it enlarged, or is it blurred?)" if large else ""
-            note(
-                f"{path}: {picture.shape[1]}x{picture.shape[0]} shows hardly more than the input of"
-                f" {width}x{height}{why}; left out"
-            )
-
-
-def _note_if_all_too_small(
-    references: list[tuple[Path, Pixels]], results: list[dict[str, Any]]
-) -> None:
-    """Say how large the inputs may be where not one reference shows more than they do."""
-    sides = [min(picture.shape[:2]) for _, picture in references]
-    if not sides or any(len(r["references_left_out"]) < len(sides) for r in results):
-        return
-    helped, least = max(sides) // 2, min(max(r["size_in"]) for r in results)
-    if 32 <= helped < least:
-        note(
-            f"no reference was used. Larger ones would help, or --max-side {helped}, if the input"
-            " is no sharper than that"
-        )
-
-
-def _note_if_hardly_used(results: list[dict[str, Any]], heads: bool) -> None:
-    used = [r for r in results if len(r["references_left_out"]) < len(r["reference_shares"])]
-    if used and max(sum(result["reference_shares"]) for result in used) < HARDLY:
-        note(
-            "hardly anything of the references was used: they show another pose or another day than"
-            f" the input{'' if heads else ', or not the head alone as it does (--find-face)'}."
-            " Pictures taken with it, as in one call or one series, help most"
-        )
 
 
 def notes(upscaler: Upscaler, references: int) -> dict[str, str]:
@@ -332,7 +309,7 @@ def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int]) -> P
 
 def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     (w, h), (width, height) = result["size_in"], result["size_out"]
-    references = run["references"] - len(result["references_left_out"])
+    references = result["references"] - len(result["references_left_out"])
     used = ""
     if references and "reference_shares" in result:
         used = f", {sum(result['reference_shares']):.0%} of the detail from them"

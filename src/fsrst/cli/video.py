@@ -10,6 +10,7 @@ import typer
 
 from fsrst.cli.inputs import read_references, reference_paths, square_of_box
 from fsrst.cli.output import note, progress_shown, say, say_json
+from fsrst.cli.remarks import note_left_out
 from fsrst.cli.upscale import (
     DEFAULT_MODEL,
     Backend,
@@ -20,7 +21,6 @@ from fsrst.cli.upscale import (
     Threads,
     check_places,
     counted,
-    note_left_out,
 )
 from fsrst.errors import FsrstError
 
@@ -74,11 +74,13 @@ def video(
 ) -> None:
     """Make the small head of a clip four times as large, with the help of pictures of its person.
 
-    The clip's pictures become H.264; its times and its sound stay as they are. With `--backend
+    The clip's pictures become H.264; its times and all its sound stay as they are. Other tracks are
+    left out. With `--backend
     openvino --precision bf16` it is faster. Ctrl-C ends it, and keeps what was made until then.
     """
     from fsrst.data.clip import COMPLETE, WRITTEN_SUFFIXES, UnusableClip, frames_of, rewrite
     from fsrst.image import READ_SUFFIXES
+    from fsrst.runtime.cores import physical_cores
     from fsrst.runtime.upscaler import open_upscaler
 
     if output.suffix.lower() not in WRITTEN_SUFFIXES:
@@ -97,6 +99,8 @@ def video(
 
     found = read_references(paths, find_face)
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    if max_side is not None and upscaler.lr_size is not None:
+        raise FsrstError(f"--max-side: {upscaler.model} takes one size only; leave it out")
     upscaler.set_references([picture for _, picture in found])
     try:
         square = _square(source, find_face, box)
@@ -110,7 +114,7 @@ def video(
                 progress(number + 1, max(promised, number + 1), source.name)
                 return made
 
-            done = rewrite(source, output, change)
+            done = rewrite(source, output, change, threads=threads or physical_cores())
     except UnusableClip as error:
         raise FsrstError(f"{source}: {error}") from error
     seconds = time.perf_counter() - start
@@ -203,6 +207,11 @@ class _Frames:
         height, width = self._cut(picture).shape[:2]
         side = self.upscaler.lr_size
         if side is not None and (width, height) != (side, side):
+            if self.square is None:
+                raise FsrstError(
+                    f"{self.source} is {width}x{height}, but {self.upscaler.model} takes"
+                    f" {side}x{side}: --find-face or --box cut out the head, which becomes that"
+                )
             note(f"{self.upscaler.model} takes {side}x{side}: {width}x{height} become that")
             width = height = side
         elif self.max_side is not None and max(width, height) > self.max_side:

@@ -15,14 +15,17 @@ import numpy as np
 from fsrst.data.faces import find_head
 from fsrst.errors import FsrstError
 from fsrst.files import written_whole
-from fsrst.image import Pixels
+from fsrst.image import Pixels, resize_bicubic
 
 COMPLETE = 0.98  # of the frames that a header promises, which is often one or two off
 SEARCHED_FRAMES = 5
 WRITTEN_SUFFIXES = (".mp4", ".mkv", ".mov")
 QUALITY = "16"  # of x264's constant rate factor: 0 is without loss, 18 looks so
+LARGE = 2**23  # pixels of a picture from which x264 looks fewer ahead: it keeps them all
 BT709 = 1  # matrix, primaries and curve, as FFmpeg counts them
 LIMITED = 1  # range of the values
+SRGB, HDR = 13, (16, 18)  # curves: sRGB's; PQ and HLG, of which a picture would come out dark
+SET_BACK = 1  # a clip's times that go back by more [s] go on from another start
 
 
 class UnusableClip(Exception):
@@ -35,7 +38,7 @@ class Rewritten:
 
     frames: int = 0
     size: tuple[int, int] = (0, 0)  # of the pictures written: width, height [px]
-    sound: str | None = None  # codec of the sound that was kept
+    sound: str | None = None  # codecs of the sound that was kept
     interrupted: bool = False
 
 
@@ -69,16 +72,24 @@ def opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def upright(frame: Any) -> Pixels:
-    """uint8 (H, W, 3) of a decoded frame, turned as its player would."""
-    pixels = frame.to_ndarray(format="rgb24")
+def upright(frame: Any, aspect: Fraction | None = None) -> Pixels:
+    """uint8 (H, W, 3) of a decoded frame, sRGB, turned as its player would; with the ``aspect`` of
+    its pixels (width by height) made of square ones."""
+    hdr = frame.color_trc in HDR
+    curve = {"dst_color_trc": SRGB, "dst_color_primaries": BT709} if hdr else {}
+    pixels = frame.to_ndarray(format="rgb24", **curve)
+    if aspect and aspect != 1:
+        pixels = resize_bicubic(pixels, max(1, round(frame.width * aspect)), frame.height)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
-def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pixels | None]]:
+def decoded(
+    path: Path, wanted: Callable[[int], bool], *, square: bool = False
+) -> Iterator[tuple[int, Pixels | None]]:
     """(number, picture or None if not ``wanted``) of every frame that decodes, one at a time.
 
-    A clip that breaks off or is damaged in the middle ends there. Turned as its player would.
+    A clip that breaks off or is damaged in the middle ends there. Turned as its player would;
+    pixels are made ``square`` where they are not.
 
     Raises
     ------
@@ -87,9 +98,11 @@ def decoded(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Pi
     """
     av = load_av()
     with opened(path) as container:
+        stream = container.streams.video[0]
+        aspect = stream.sample_aspect_ratio if square else None
         try:
-            for number, frame in enumerate(container.decode(container.streams.video[0])):
-                yield number, upright(frame) if wanted(number) else None
+            for number, frame in enumerate(container.decode(stream)):
+                yield number, upright(frame, aspect) if wanted(number) else None
         except av.FFmpegError:
             return
 
@@ -102,18 +115,26 @@ def expected_frames(path: Path) -> int:
 def frames_of(path: Path) -> tuple[int, int]:
     """How many frames a clip promises, and how many seem to be there.
 
-    A header without a number (Matroska) promises the video's length times its rate, and at least
-    the packets that are there.
+    What an edit list hides is not counted. A header without a number (Matroska) promises what is
+    there if it reaches the video's length, else that length times the rate.
     """
     av = load_av()
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
+            there = hidden = end = 0
+            for packet in container.demux(stream):
+                if packet.size and packet.is_discard:
+                    hidden += 1
+                elif packet.size:
+                    there += 1
+                    end = max(end, (packet.pts or 0) + (packet.duration or 0))
             if stream.frames:
-                return int(stream.frames), int(stream.frames)
+                return int(stream.frames) - hidden, there
             seconds = _seconds(stream.metadata.get("DURATION", ""))
-            packets = sum(1 for packet in container.demux(stream) if packet.size)
-            return max(packets, round(seconds * float(stream.average_rate or 0))), packets
+            if end * stream.time_base >= COMPLETE * seconds:
+                return there, there
+            return max(there, round(seconds * float(stream.average_rate or 0))), there
     except (av.FFmpegError, OSError, IndexError):
         return 0, 0
 
@@ -127,11 +148,18 @@ def _seconds(duration: str) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) -> Rewritten:
+def rewrite(
+    source: Path,
+    out: Path,
+    change: Callable[[int, Pixels], Pixels],
+    *,
+    threads: int | None = None,
+) -> Rewritten:
     """Write the clip with ``change(number, picture)`` for every picture: H.264, times and sound as
-    they are. Ctrl-C ends it: what was made until then is written.
+    they are, from 0 on if they begin later. Ctrl-C ends it: what was made until then is written.
 
-    Pictures that come out have one size; of odd sides H.264's colours lose the last line.
+    Pictures come with square pixels. Those that come out have one size; of odd sides H.264's
+    colours lose the last line. ``threads`` to decode and to encode with; None: FFmpeg's choice.
 
     Raises
     ------
@@ -143,13 +171,15 @@ def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) ->
     av = load_av()
     done = Rewritten()
     with opened(source) as clip, written_whole(out) as temporary:
+        clip.streams.video[0].codec_context.thread_count = threads or 0
         try:
             with av.open(str(temporary), "w") as made:
-                _rewrite(clip, made, change, done)
+                _rewrite(clip, made, change, done, threads or 0)
+        except _NoPlaceForSound as error:
+            hint = "" if out.suffix == ".mkv" else "; .mkv takes more kinds of sound"
+            raise FsrstError(f"cannot write {out}: {error}{hint}") from error
         except av.FFmpegError as error:
-            reason = f"{error.strerror or error}"
-            hint = "; .mkv takes any sound" if clip.streams.audio and out.suffix != ".mkv" else ""
-            raise FsrstError(f"cannot write {out}: {reason}{hint}") from error
+            raise FsrstError(f"cannot write {out}: {error.strerror or error}") from error
         if not done.frames:
             if done.interrupted:
                 raise KeyboardInterrupt
@@ -157,40 +187,79 @@ def rewrite(source: Path, out: Path, change: Callable[[int, Pixels], Pixels]) ->
     return done
 
 
+class _NoPlaceForSound(Exception):
+    """Why a file of this kind cannot hold the clip's sound."""
+
+
 def _rewrite(
-    clip: Any, made: Any, change: Callable[[int, Pixels], Pixels], done: Rewritten
+    clip: Any, made: Any, change: Callable[[int, Pixels], Pixels], done: Rewritten, threads: int
 ) -> None:
-    video, sounds = clip.streams.video[0], clip.streams.audio[:1]
+    video, sounds = clip.streams.video[0], list(clip.streams.audio)
     made.metadata["comment"] = "Faces enlarged by a neural network (fsrst); detail is estimated"
     shown: Any = None
-    kept: Any = None
+    kept: dict[int, Any] = {}  # streams of sound, by their numbers in the clip
     early: list[Any] = []  # packets of sound until the first picture tells its size
-    last = None
+    times = {stream.index: _Times(stream, clip.start_time) for stream in (video, *sounds)}
+    frame_step = max(1, round(1 / (video.time_base * (video.average_rate or Fraction(25)))))
     try:
         for packet, frame in _decoded(clip, [video, *sounds]):
             if frame is None:
                 early.append(packet)
             else:
-                picture = change(done.frames, upright(frame))
+                picture = change(done.frames, upright(frame, video.sample_aspect_ratio))
                 picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
                 if shown is None:
                     done.size = picture.shape[1], picture.shape[0]
-                    shown = _stream_for(made, video, done.size)
-                    if sounds:
-                        kept = made.add_stream_from_template(sounds[0])
-                        done.sound = sounds[0].codec.name
-                last = _time(frame, video, last)
-                made.mux(shown.encode(_yuv(picture, last, video.time_base)))
+                    shown = _stream_for(made, video, done.size, threads)
+                    kept = {sound.index: _sound_for(made, sound) for sound in sounds}
+                    done.sound = ", ".join(sound.codec_context.name for sound in sounds) or None
+                time = times[video.index].next(frame.pts, frame_step)
+                made.mux(shown.encode(_yuv(picture, time, video.time_base)))
                 done.frames += 1
             if shown is not None:
                 for sound in early:
-                    sound.stream = kept
+                    time = times[sound.stream.index].next(sound.dts, sound.duration or 1)
+                    sound.pts = time + (sound.dts if sound.pts is None else sound.pts) - sound.dts
+                    sound.dts, sound.stream = time, kept[sound.stream.index]
                     made.mux(sound)
                 early.clear()
     except KeyboardInterrupt:
         done.interrupted = True
     if shown is not None:
         made.mux(shown.encode(None))
+
+
+class _Times:
+    """A stream's times in its own units, later from packet to packet, and 0 where a clip begins
+    that began later."""
+
+    def __init__(self, stream: Any, start: int | None) -> None:
+        self._unit = stream.time_base
+        self._shift = -round(Fraction(max(0, start or 0), 1_000_000) / self._unit)
+        self._last: int | None = None
+
+    def next(self, time: int | None, step: int) -> int:
+        """``time`` (None: not known), if need be after the one before by ``step`` or a little."""
+        if time is None:
+            new = 0 if self._last is None else self._last + step
+        else:
+            new = time + self._shift
+        if self._last is not None and new <= self._last:
+            back = self._last + step - new
+            if back * self._unit > SET_BACK:
+                self._shift += back
+                new += back
+            else:
+                new = self._last + 1
+        self._last = new
+        return new
+
+
+def _sound_for(made: Any, sound: Any) -> Any:
+    try:
+        return made.add_stream_from_template(sound)
+    except ValueError as error:
+        raise _NoPlaceForSound(str(error)) from error
 
 
 def _decoded(clip: Any, streams: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -208,24 +277,19 @@ def _decoded(clip: Any, streams: list[Any]) -> Iterator[tuple[Any, Any]]:
         return
 
 
-def _stream_for(made: Any, video: Any, size: tuple[int, int]) -> Any:
+def _stream_for(made: Any, video: Any, size: tuple[int, int], threads: int) -> Any:
     stream = made.add_stream("libx264", rate=video.average_rate or Fraction(25))
     stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     stream.options = {"crf": QUALITY, "preset": "medium"}
+    if size[0] * size[1] > LARGE:
+        stream.options |= {"rc-lookahead": "10"}
     context = stream.codec_context
+    context.thread_count = threads
     context.time_base = video.time_base
     context.colorspace = context.color_primaries = context.color_trc = BT709
     context.color_range = LIMITED
     return stream
-
-
-def _time(frame: Any, video: Any, last: int | None) -> int:
-    """The frame's time in the stream's units, later than the one before."""
-    step = max(1, round(1 / (video.time_base * (video.average_rate or Fraction(25)))))
-    if frame.pts is None:
-        return 0 if last is None else last + step
-    return int(frame.pts) if last is None else max(int(frame.pts), last + 1)
 
 
 def _yuv(picture: Pixels, time: int, time_base: Fraction) -> Any:
@@ -242,7 +306,7 @@ def head_of(path: Path) -> tuple[int, int, int] | None:
     there = frames_of(path)[1]
     numbers = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
     squares, shape = [], (0, 0)
-    for number, picture in decoded(path, lambda n: n in numbers):
+    for number, picture in decoded(path, lambda n: n in numbers, square=True):
         if picture is not None:
             shape = picture.shape[:2]
             square, _ = find_head(picture)

@@ -205,7 +205,7 @@ def _record(
         "model": model_name(upscaler.model),
         "weights_hash": info.get("weights_hash", UNKNOWN),
         # the same weights may run in another graph, when a network's code has changed
-        "graph_hash": _file_hash(upscaler.graph),
+        "graph_hash": _graph_hash(upscaler.graph),
         "network": info.get("model"),
         "parameters": info.get("parameters"),
         "options": info.get("options") or {},
@@ -229,9 +229,14 @@ def _record(
     }
 
 
-def _file_hash(path: Path | None) -> str | None:
-    """16 hex digits that name a file's content."""
-    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _graph_hash(path: Path | None) -> str | None:
+    """16 hex digits that name a graph's file, and its numbers where they lie beside it."""
+    if path is None:
+        return None
+    content = path.read_bytes()
+    if path.suffix == ".xml":
+        content += path.with_suffix(".bin").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def model_name(model: str) -> str:
