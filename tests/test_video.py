@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsrst.cli import run
-from fsrst.data.clip import UnusableClip, decoded, frames_of, rewrite
+from fsrst.data.clip import UnusableClip, _Times, decoded, frames_of, rewrite
 from fsrst.data.degradation import degrade
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
@@ -246,3 +246,155 @@ def test_without_the_extra_it_is_named(
     monkeypatch.setitem(sys.modules, "av", None)
     assert video(clip, "-o", tmp_path / "a.mp4") == 2
     assert "pip install 'fsrst[video]'" in capsys.readouterr().err
+
+
+def write_clip(
+    path: Path,
+    times: list[int],
+    *,
+    sound: str | None = None,
+    sounds: int = 1,
+    sound_times: list[int] | None = None,
+    shift: int = 0,
+    level: int = 40,
+    **context: object,
+) -> Path:
+    """Flat grey pictures of 32 px at ``times`` [1/100 s], and packets of 1/10 s of silence."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "1", "bf": "0"}
+        stream.codec_context.time_base = Fraction(1, 100)
+        for name, value in context.items():
+            setattr(stream.codec_context, name, value)
+        tracks = [container.add_stream(sound, rate=8000) for _ in range(sounds if sound else 0)]
+        for track in tracks:
+            track.layout = "mono"
+        for number, time in enumerate(times):
+            flat = np.full((32, 32, 3), level + number, np.uint8)
+            picture = av.VideoFrame.from_ndarray(flat, format="rgb24")
+            picture.pts, picture.time_base = time + shift, Fraction(1, 100)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+        for track in tracks:
+            for time in sound_times or range(0, times[-1], 10):
+                part = av.AudioFrame(format=track.format.name, layout="mono", samples=800)
+                for plane in part.planes:
+                    plane.update(bytes(plane.buffer_size))
+                part.sample_rate, part.pts = 8000, 80 * (time + shift)
+                container.mux(track.encode(part))
+            container.mux(track.encode(None))
+    return path
+
+
+def same(number: int, picture: Pixels) -> Pixels:
+    return picture
+
+
+def test_a_variable_rate_promises_what_is_there(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [0, 4, 8, 100, 300, 600])
+    assert frames_of(clip) == (6, 6)
+    cut = tmp_path / "cut.mkv"
+    whole = write_clip(tmp_path / "b.mkv", list(range(0, 400, 4)))
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    promised, there = frames_of(cut)
+    assert promised == 100 and 20 < there < 80
+
+
+def test_what_an_edit_list_hides_is_not_promised(tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", list(range(0, 80, 4)), gop_size=100)
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as clip, av.open(str(cut), "w") as made:
+        stream = made.add_stream_from_template(clip.streams.video[0])
+        for packet in clip.demux(clip.streams.video[0]):
+            if packet.dts is not None:
+                packet.pts, packet.dts = (
+                    packet.pts - 5 * packet.duration,
+                    packet.dts - 5 * packet.duration,
+                )
+                packet.stream = stream
+                made.mux(packet)
+    assert len(pictures(cut)) == 15
+    assert frames_of(cut) == (15, 20)
+    assert video(cut, "-o", tmp_path / "out.mp4") == 0
+
+
+def test_sound_that_has_no_place_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "old.mov", [0, 4, 8], sound="pcm_u8")
+    assert video(clip, "-o", tmp_path / "a.mp4") == 2
+    said = capsys.readouterr().err
+    assert "cannot write " in said and "pcm_u8" in said and "another of .mp4, .mkv, .mov may" in said
+    assert os.listdir(tmp_path) == ["old.mov"]
+    assert video(clip, "-o", tmp_path / "a.mkv", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["sound"] == "pcm_u8"
+
+
+def test_times_of_sound_that_do_not_rise_stop_nothing(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mkv", list(range(0, 80, 4)), sound="aac", sound_times=[0, 10, 20, 20, 30, 40]
+    )
+    made = rewrite(clip, tmp_path / "a.mp4", same)
+    assert (made.frames, made.sound) == (20, "aac")
+    at = [time for time, _ in sound(tmp_path / "a.mp4")]
+    assert at == sorted(set(at))
+
+
+def test_a_clock_that_is_set_back_goes_on() -> None:
+    class Stream:
+        time_base = Fraction(1, 100)
+
+    clock = _Times(Stream(), None)
+    given = [0, 4, 8, 8, 12, 300, 2, 6, None, 14]
+    found = [clock.next(time, 4) for time in given]
+    assert found == [0, 4, 8, 9, 12, 300, 304, 308, 312, 316]
+
+
+def test_all_sound_stays_and_a_late_beginning_becomes_0(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "late.mkv", list(range(0, 80, 4)), sound="aac", sounds=2, shift=360000
+    )
+    made = rewrite(clip, tmp_path / "a.mp4", same, threads=1)
+    assert made.sound == "aac, aac"
+    before, after = times(clip), times(tmp_path / "a.mp4")
+    assert before[0] >= 3600 and after[0] < 0.2
+    assert np.allclose(np.diff(after), np.diff(before), atol=2e-3)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert len(container.streams.audio) == 2
+    with av.open(str(clip)) as container:
+        first = next(container.demux(container.streams.audio[0]))
+        apart = before[0] - float(first.pts * first.time_base)
+    assert after[0] - sound(tmp_path / "a.mp4")[0][0] == pytest.approx(apart, abs=0.03)
+
+
+def test_pixels_become_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = write_clip(tmp_path / "dv.mkv", [0, 4, 8], sample_aspect_ratio=Fraction(3, 2))
+    monkeypatch.setattr("fsrst.data.clip.LARGE", 0)
+    assert rewrite(wide, tmp_path / "a.mp4", same).size == (48, 32)
+    assert pictures(wide)[0].shape == (32, 32, 3)  # data sets take them as they are
+    ((_, square), *_) = decoded(wide, lambda _: True, square=True)
+    assert square is not None and square.shape == (32, 48, 3)
+
+
+def test_hdr_is_not_read_as_if_it_were_not(tmp_path: Path) -> None:
+    plain = write_clip(tmp_path / "plain.mkv", [0, 4, 8], level=180, color_trc=1)
+    hlg = write_clip(tmp_path / "hlg.mkv", [0, 4, 8], level=180, color_trc=18)
+    dark, light = pictures(plain)[1].mean(), pictures(hlg)[1].mean()
+    assert light > dark + 20  # the same values
+
+
+def test_models_of_one_size_take_a_head_alone(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = tmp_path / "large.mkv"
+    rewrite(clip, larger, lambda _, picture: resize_bicubic(picture, 48, 48))
+    out = tmp_path / "a.mp4"
+    one = ["--model", "fsrst-small-call", "--threads", "1"]
+    assert run(["video", str(larger), "-o", str(out), *one]) == 2
+    assert "is 48x48, but fsrst-small-call takes 32x32: --find-face or" in capsys.readouterr().err
+    assert run(["video", str(clip), "-o", str(out), "--max-side", "16", *one]) == 2
+    assert "--max-side: fsrst-small-call takes one size only" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(["video", str(larger), "-o", str(out), "--box", "0,0,48", *one]) == 0
+    assert "takes 32x32: 48x48 become that" in capsys.readouterr().err

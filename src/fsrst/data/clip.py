@@ -113,10 +113,11 @@ def expected_frames(path: Path) -> int:
 
 
 def frames_of(path: Path) -> tuple[int, int]:
-    """How many frames a clip promises, and how many seem to be there.
+    """How many frames a clip promises, and how many it counts.
 
-    What an edit list hides is not counted. A header without a number (Matroska) promises what is
-    there if it reaches the video's length, else that length times the rate.
+    Where what is there reaches the video's length, but for a frame, it is all that was promised
+    (variable rates; old AVIs count frames that hold no picture). What an edit list hides is not. A
+    header without a number (Matroska) promises its length times the rate; there packets count.
     """
     av = load_av()
     try:
@@ -129,12 +130,16 @@ def frames_of(path: Path) -> tuple[int, int]:
                 elif packet.size:
                     there += 1
                     end = max(end, (packet.pts or 0) + (packet.duration or 0))
+            counted, rate = int(stream.frames) or there, float(stream.average_rate or 25)
+            unit = float(stream.time_base)
+            last = _seconds(stream.metadata.get("DURATION", ""))  # Matroska's: when it ends
+            if stream.duration:
+                last = (stream.duration + (stream.start_time or 0)) * unit
+            if last and end * unit + 1 / rate >= COMPLETE * last:
+                return there, counted
             if stream.frames:
-                return int(stream.frames) - hidden, there
-            seconds = _seconds(stream.metadata.get("DURATION", ""))
-            if end * stream.time_base >= COMPLETE * seconds:
-                return there, there
-            return max(there, round(seconds * float(stream.average_rate or 0))), there
+                return counted - hidden, counted
+            return max(there, round(last * rate)), counted
     except (av.FFmpegError, OSError, IndexError):
         return 0, 0
 
@@ -176,8 +181,8 @@ def rewrite(
             with av.open(str(temporary), "w") as made:
                 _rewrite(clip, made, change, done, threads or 0)
         except _NoPlaceForSound as error:
-            hint = "" if out.suffix == ".mkv" else "; .mkv takes more kinds of sound"
-            raise FsrstError(f"cannot write {out}: {error}{hint}") from error
+            others = ", ".join(WRITTEN_SUFFIXES)
+            raise FsrstError(f"cannot write {out}: {error}; another of {others} may") from error
         except av.FFmpegError as error:
             raise FsrstError(f"cannot write {out}: {error.strerror or error}") from error
         if not done.frames:
