@@ -18,7 +18,13 @@ from fsrst.data.manifest import Manifest, Sample, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
-from fsrst.evaluate.predict import CONDITIONS, predict, prediction_path, references_of
+from fsrst.evaluate.predict import (
+    CONDITIONS,
+    _graph_hash,
+    predict,
+    prediction_path,
+    references_of,
+)
 from fsrst.evaluate.report import strips
 from fsrst.evaluate.score import bicubic, clustered_standard_error, read_scores, score, spread
 from fsrst.image import Pixels, read_image, resize_bicubic, to_uint8, write_image
@@ -468,3 +474,15 @@ def test_pictures_of_several_sizes_are_scored(tmp_path: Path) -> None:
     assert summary["conditions"]["none"]["psnr_pooled"] == pytest.approx(
         metrics.psnr_of((errors[0] + 4 * errors[1]) / 5), abs=1e-5
     )
+
+
+def test_a_graph_is_named_by_its_numbers_too(tmp_path: Path) -> None:
+    graph = tmp_path / "m.int8.xml"
+    graph.write_text("<net/>")
+    hashes = set()
+    for numbers in (b"1", b"2"):
+        graph.with_suffix(".bin").write_bytes(numbers)
+        hashes.add(_graph_hash(graph))
+    onnx = tmp_path / "m.onnx"
+    onnx.write_text("<net/>")
+    assert len({*hashes, _graph_hash(onnx), _graph_hash(None)}) == 4

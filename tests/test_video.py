@@ -325,7 +325,9 @@ def test_sound_that_has_no_place_is_named(
     clip = write_clip(tmp_path / "old.mov", [0, 4, 8], sound="pcm_u8")
     assert video(clip, "-o", tmp_path / "a.mp4") == 2
     said = capsys.readouterr().err
-    assert "cannot write " in said and "pcm_u8" in said and "another of .mp4, .mkv, .mov may" in said
+    assert (
+        "cannot write " in said and "pcm_u8" in said and "another of .mp4, .mkv, .mov may" in said
+    )
     assert os.listdir(tmp_path) == ["old.mov"]
     assert video(clip, "-o", tmp_path / "a.mkv", "--json") == 0
     assert json.loads(capsys.readouterr().out)["sound"] == "pcm_u8"
