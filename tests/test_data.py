@@ -525,7 +525,7 @@ def test_a_share_of_the_batches_is_large(tmp_path: Path) -> None:
     shown = {round(float(red) * 255) // 10 for batch in large for red in batch["hr"][:, 0, 0, 0]}
     (out,) = {int(sample.identity[1:]) for _, sample in data.holdout}
     assert shown == set(range(4)) - {out}
-    assert len(data) == len(data.usual) + len(data.large) == 24
+    assert len(data.usual) == len(data.large) == 12
 
 
 def test_processes_that_halve_a_large_batch_see_what_one_saw(tmp_path: Path) -> None:

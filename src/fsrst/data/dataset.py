@@ -281,9 +281,6 @@ class SeveralSizes:
         self.usual, self.large, self.share, self.batch_size = usual, large, share, batch_size
         self.holdout, self.holdout_batches = usual.holdout, usual.holdout_batches
 
-    def __len__(self) -> int:
-        return len(self.usual) + len(self.large)
-
     def batch(self, start: int, count: int) -> Batch:
         """As that of ``TrainingSet``: ``count`` targets, or a ``FEWER``-th of it.
 

@@ -48,13 +48,13 @@ def prepare_folder(
     Each picture is cut to the centred square of ``crop`` times its shorter side (1 keeps all), or
     with ``align`` to the upright head of its largest face (``aligned_face``), and reduced or
     enlarged to ``size`` [px] by Pillow's bicubic; without ``enlarge`` smaller squares are left out.
-    Per identity the pictures are shuffled
-    by ``seed``; each of the first ``samples_per_identity`` (None: all) becomes a target, the next
-    ``references`` in that order (0: all the others) its references. Identities get ``prefix``,
-    so that several sources can share a data set. A picture that cannot be read or shows no face
-    is left out; dataset.json names it under made_by/<split>/unreadable, and under left_out files
-    that are no pictures by their names, pictures outside of the folders or too small, and people
-    with fewer than two pictures. Files and folders whose names begin with a dot are not looked at.
+    Per identity the pictures are shuffled by ``seed``; each of the first ``samples_per_identity``
+    (None: all) becomes a target, the next ``references`` in that order (0: all the others) its
+    references. Identities get ``prefix``, so that several sources can share a data set. A picture
+    that cannot be read or shows no face is left out; dataset.json names it under
+    made_by/<split>/unreadable, and under left_out files that are no pictures by their names,
+    pictures outside of the folders or too small, and people with fewer than two pictures. Files and
+    folders whose names begin with a dot are not looked at.
 
     Raises
     ------
