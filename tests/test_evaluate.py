@@ -20,7 +20,7 @@ from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
 from fsrst.evaluate.predict import (
     CONDITIONS,
-    _graph_hash,
+    graph_hash,
     predict,
     prediction_path,
     references_of,
@@ -202,8 +202,38 @@ def test_another_graph_of_the_same_weights_is_refused(manifest: Manifest, tmp_pa
     blend.graph.write_bytes(b"as it is now")
     with pytest.raises(FsrstError, match="made with graph_hash"):
         predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
-    blend.graph = None
-    predict(blend, manifest, "val", tmp_path / "out", conditions=("none",))
+
+
+def test_torch_knows_its_graph_by_the_networks_code(manifest: Manifest, tmp_path: Path) -> None:
+    record = predict(Blend(), manifest, "val", tmp_path / "out", conditions=("none",))
+    assert record["graph_hash"] == graph_hash(None)
+    path = tmp_path / "out" / "predictions.json"
+    path.write_text(json.dumps({**record, "graph_hash": "another"}))
+    with pytest.raises(FsrstError, match="made with graph_hash"):
+        predict(Blend(), manifest, "val", tmp_path / "out", conditions=("none",))
+    path.write_text(json.dumps({**record, "graph_hash": None}))  # earlier versions do not tell
+    predict(Blend(), manifest, "val", tmp_path / "out", conditions=("none",))
+
+
+def test_what_is_kept_keeps_its_commit(manifest: Manifest, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = predict(Blend(), manifest, "val", out, conditions=("none",), command="first")
+    (out / "predictions.json").write_text(json.dumps({**record, "commit": "before"}))
+    kept = predict(Blend(), manifest, "val", out, conditions=("none",), command="second")
+    assert (kept["commit"], kept["command"]) == ("before", "first")
+    prediction_path(out, "none", manifest.split("val")[0]).unlink()
+    again = predict(Blend(), manifest, "val", out, conditions=("none",), command="third")
+    assert (again["commit"], again["command"]) == (record["commit"], "third")
+
+
+def test_a_call_that_made_no_picture_binds_nothing(manifest: Manifest, tmp_path: Path) -> None:
+    class Fails(Blend):
+        def __call__(self, lr: Pixels) -> Pixels:
+            raise FsrstError("takes another size")
+
+    with pytest.raises(FsrstError, match="another size"):
+        predict(Fails("another"), manifest, "val", tmp_path / "out")
+    assert predict(Blend(), manifest, "val", tmp_path / "out")["weights_hash"] != "another"
 
 
 def test_a_condition_can_be_added_later(manifest: Manifest, tmp_path: Path) -> None:
@@ -461,7 +491,7 @@ def test_pictures_of_several_sizes_are_scored(tmp_path: Path) -> None:
         picture = generator.integers(0, 256, (side, side, 3), np.uint8)
         write_image(tmp_path / f"data/images/{person}.png", picture)
         name = f"images/{person}.png"
-        samples.append(Sample(person, person, "val", name, (name,), "noise"))
+        samples.append(Sample(person, person, "val", name, (), "noise"))
     data = write_manifest(tmp_path / "data", samples, {"name": "noise", "size": 64})
 
     class Enlarge(Blend):
@@ -482,7 +512,7 @@ def test_a_graph_is_named_by_its_numbers_too(tmp_path: Path) -> None:
     hashes = set()
     for numbers in (b"1", b"2"):
         graph.with_suffix(".bin").write_bytes(numbers)
-        hashes.add(_graph_hash(graph))
+        hashes.add(graph_hash(graph))
     onnx = tmp_path / "m.onnx"
     onnx.write_text("<net/>")
-    assert len({*hashes, _graph_hash(onnx), _graph_hash(None)}) == 4
+    assert len({*hashes, graph_hash(onnx), graph_hash(None)}) == 4

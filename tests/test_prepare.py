@@ -95,11 +95,30 @@ def test_folder_keeps_the_split_that_nothing_replaces(tmp_path: Path) -> None:
 
 def test_folder_crop_keeps_the_middle(tmp_path: Path) -> None:
     pixels = np.zeros((60, 80, 3), np.uint8)
-    pixels[15:45, 25:55] = 200
-    for name in ("0.png", "1.png"):
-        write_image(tmp_path / "in" / "a" / name, pixels)
+    for level in (200, 100):
+        pixels[15:45, 25:55] = level
+        write_image(tmp_path / "in" / "a" / f"{level}.png", pixels)
     manifest = prepare_folder(tmp_path / "in", tmp_path / "out", split="val", size=30, crop=0.5)
-    assert (read_image(manifest.root / manifest.samples[0].target) == 200).all()
+    for sample in manifest.samples:
+        assert (read_image(manifest.root / sample.target) == int(sample.id[2:])).all()
+
+
+def test_folder_leaves_out_copies(tmp_path: Path) -> None:
+    """A copy would be a target and its own reference."""
+    source = people(tmp_path / "in")
+    (source / "a" / "0 (1).png").write_bytes((source / "a" / "0.png").read_bytes())
+    (source / "b" / "0.png").write_bytes((source / "a" / "0.png").read_bytes())  # another person
+    manifest = prepare_folder(source, tmp_path / "out", split="val", size=32)
+    assert len(manifest.samples) == 8
+    left_out = manifest.info["made_by"]["val"]["left_out"]
+    assert left_out == {"a/0.png": "the same picture as a/0 (1).png"}
+
+
+def test_folder_of_a_prefix_repairs_its_own_pictures(tmp_path: Path) -> None:
+    source, out = people(tmp_path / "in"), tmp_path / "out"
+    first = prepare_folder(source, out, split="train", size=32, prefix="p-")
+    (out / first.samples[0].target).unlink()
+    assert prepare_folder(source, out, split="train", size=32, prefix="p-") == first
 
 
 def test_folder_second_split_joins_the_first(tmp_path: Path) -> None:
@@ -384,11 +403,13 @@ def test_folder_aligns_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("fsrst.data.prepare.folder.detect_faces", found)
     pixels = np.random.default_rng(3).integers(0, 256, (100, 120, 3), dtype=np.uint8)
-    for name, picture in (("0", pixels), ("1", pixels), ("2", np.full_like(pixels, 255))):
+    pictures = {"0": pixels, "1": 255 - pixels, "2": np.full_like(pixels, 255)}
+    for name, picture in pictures.items():
         write_image(tmp_path / "in" / "a" / f"{name}.png", picture)
     manifest = prepare_folder(tmp_path / "in", tmp_path / "out", split="train", align=True, size=32)
-    made = read_image(manifest.root / manifest.samples[0].target)
-    assert np.array_equal(made, aligned_face(pixels, points, 32))
+    for sample in manifest.samples:
+        made = read_image(manifest.root / sample.target)
+        assert np.array_equal(made, aligned_face(pictures[sample.id[2:]], points, 32))
     assert manifest.info["made_by"]["train"]["unreadable"] == {"a/2.png": "no face found"}
 
 
@@ -422,13 +443,26 @@ def test_author(tmp_path: Path) -> None:
         assert np.abs(made - to_float(draw_face(1, view, 32))).mean() < 0.05
 
 
-def test_author_identities_by_a_mapping(tmp_path: Path) -> None:
-    source = author_tree(tmp_path / "in")
-    who = {"1": "ann", "2": "ben", "10": "ann"}
-    manifest = prepare_author_layout(source, tmp_path / "out", split="val", size=32, identities=who)
-    assert [sample.identity for sample in manifest.samples] == ["ann", "ann", "ben"]
-    with pytest.raises(FsrstError, match="no '2'"):
-        prepare_author_layout(source, tmp_path / "o", split="val", size=32, identities={"1": "a"})
+def test_author_pictures_that_share_a_file_are_of_one_person(tmp_path: Path) -> None:
+    """Frames of a clip have one set of references; a chain of shared files joins too."""
+    source = author_tree(tmp_path / "in", ("1", "2", "3", "4"))
+
+    def copy(first: str, second: str) -> None:
+        (source / second).write_bytes((source / first).read_bytes())
+
+    copy("rf/1/2.png", "rf/2/1.png")
+    copy("hr/4.png", "rf/2/3.png")
+    manifest = prepare_author_layout(source, tmp_path / "out", split="val", size=32)
+    assert {s.id: s.identity for s in manifest.samples} == {
+        "val-1": "val-1", "val-2": "val-1", "val-3": "val-3", "val-4": "val-1",
+    }  # fmt: skip
+    copy("rf/3/3.png", "rf/4/2.png")  # the last joins two people
+    manifest = prepare_author_layout(source, tmp_path / "out", split="val", size=32)
+    assert {s.identity for s in manifest.samples} == {"val-1"}
+    copy("hr/1.png", "rf/1/3.png")
+    with pytest.raises(FsrstError, match=r"rf/1/3\.png is the same picture as .*hr/1\.png"):
+        prepare_author_layout(source, tmp_path / "other", split="val", size=32)
+    assert not (tmp_path / "other").exists()
 
 
 def test_author_same_names_in_two_splits_are_not_the_same_person(tmp_path: Path) -> None:
@@ -863,3 +897,49 @@ def test_video_real_clips(real_data: Path, tmp_path: Path) -> None:
         face = detect_faces(read_image(manifest.root / sample.target))[0]
         assert abs(face.left + face.width / 2 - 64) < 25
         assert 40 < face.height < 100
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        (("anna/2-x.mp4", "anna/2/x.mp4"), "would both be anna-2-x.mp4; rename one"),
+        (("anna/2-x.mp4", "anna-2/x.mp4"), "would both be anna-2-x; rename one"),
+    ],
+)
+def test_two_clips_never_share_a_name(tmp_path: Path, clips: tuple[str, ...], message: str) -> None:
+    """Said before the first is cut: none of these could be opened."""
+    for clip in clips:
+        path = tmp_path / "in" / clip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no clip")
+    with pytest.raises(FsrstError, match=message):
+        prepare_video(tmp_path / "in", tmp_path / "out", split="val", size=32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"identity": 5}, "line 1: not a sample .*5 is no text"),
+        ({"target": None}, "line 1: not a sample .*None is no text"),
+        ({"references": [5]}, "line 1: not a sample .*5 is no text"),
+        ({"references": "abc"}, "line 1: not a sample .*no list"),
+        ({"id": "../../evil"}, "sample id '../../evil' is not fit for a file name"),
+        ({"references": ["a.png"]}, "'a' has its target among its references"),
+        ({"references": ["../b.png"]}, "../b.png leads out of the data set"),
+        ({"references": ["/b.png"]}, "/b.png leads out of the data set"),
+    ],
+)
+def test_a_damaged_manifest(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    fields = {"id": "a", "identity": "a", "split": "val", "target": "a.png", "references": []}
+    line = json.dumps({**fields, "source": "by hand", **changes})
+    (tmp_path / "dataset.json").write_text('{"size": 32}')
+    (tmp_path / "a.png").touch()
+    (tmp_path / "manifest.jsonl").write_text(line, encoding="utf-8-sig")  # a mark is taken
+    with pytest.raises(FsrstError, match=message):
+        load_manifest(tmp_path)
+
+
+def test_a_manifest_of_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").write_bytes(b'{"id": "\xe9"}')
+    with pytest.raises(FsrstError, match="is not UTF-8"):
+        load_manifest(tmp_path)

@@ -256,13 +256,29 @@ def test_celeba_goes_on_where_it_was_interrupted(
     assert len(read) == 13
 
 
-def test_celeba_with_a_damaged_picture(celeba: Path, tmp_path: Path) -> None:
+def test_celeba_with_a_damaged_picture(
+    celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of half a set the others are taken; of a whole one nothing vouches for what is half made."""
+    monkeypatch.setattr(celebamask_hq, "PICTURES", len(WHO))
+    prepare_celeba(celeba, tmp_path / "out", partial=False)
+    for n in range(4):
+        changed = np.full((50, 40, 3), 20 * n, np.uint8)
+        write_image(celeba / celebamask_hq.IMAGES / f"{n}.jpg", changed)
     for n in range(9, 13):
         path = celeba / celebamask_hq.IMAGES / f"{n}.jpg"
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(FsrstError, match=r"CelebA-HQ-img/(9|1[012])\.jpg: damaged or truncated"):
-        prepare_celeba(celeba, tmp_path / "out")
+        prepare_celeba(celeba, tmp_path / "out", partial=False)
     assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    manifest = prepare_celeba(celeba, tmp_path / "out")
+    assert {sample.identity for sample in manifest.samples} == {"celeba-7", "celeba-12"}
+    unreadable = manifest.info["made_by"]["train"]["unreadable"]
+    assert unreadable
+    for name, why in unreadable.items():
+        assert f"CelebA-HQ-img/{name}: damaged or truncated" in why
+    rows = {row["what"]: row for row in manifest.info["against_paper"]}
+    assert "are damaged: " in rows["test samples"]["why"]
 
 
 BAD_INDEX = {

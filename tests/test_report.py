@@ -137,8 +137,34 @@ def test_the_papers_numbers_are_marked_as_other_data(tmp_path: Path) -> None:
     assert "32.08 / 0.9308" in text
 
 
+PREPARED = {"prepare": "celebamask-hq", "partial": False, "size": 128}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"prepared": {**PREPARED, "prepare": "synthetic"}},
+        {"prepared": {**PREPARED, "partial": True}},
+        {"prepared": {**PREPARED, "size": 64}},
+        {"prepared": {}},
+        {"scale": 8},
+        {"data": {**other_data("celebamask-hq"), "split": "train"}},
+    ],
+)
+def test_the_papers_numbers_do_not_apply(tmp_path: Path, changes: dict[str, Any]) -> None:
+    data = {**other_data("celebamask-hq"), "split": "test"}
+    out = written(tmp_path / "a", **{"data": data, "prepared": PREPARED, **changes})
+    assert "CelebAMask-HQ, other data" in report([out])
+
+
+def test_fewer_references_than_asked_are_said(tmp_path: Path) -> None:
+    assert rows_of(report([written(tmp_path / "a", references_listed=1.75)]))[2][1] == "1.8 of 3"
+    assert rows_of(report([written(tmp_path / "b", references_listed=3)]))[2][1] == "3"
+
+
 def test_the_papers_numbers_apply_on_its_data(tmp_path: Path) -> None:
-    out = written(tmp_path / "a", data=other_data("CelebAMask-HQ"))
+    data = {**other_data("anything"), "split": "test"}
+    out = written(tmp_path / "a", data=data, prepared=PREPARED)
     assert report_data([out])["paper"]["applies"] == ["CelebAMask-HQ"]
     text = report([out])
     assert "other data" not in text

@@ -33,7 +33,7 @@ def evaluate(
 
     Predictions are written first and kept, so an interrupted call goes on where it was.
     """
-    from fsrst.data.manifest import load_manifest
+    from fsrst.data.manifest import by_identity, load_manifest
     from fsrst.evaluate import metrics
     from fsrst.evaluate.predict import CONDITIONS, predict
     from fsrst.evaluate.report import report, strips
@@ -41,7 +41,11 @@ def evaluate(
     from fsrst.runtime.upscaler import open_upscaler
 
     manifest = load_manifest(data)
-    manifest.split(split)
+    conditions = list(CONDITIONS) if references else ["none"]
+    people = by_identity(manifest.split(split))
+    if references and len(people) == 1:
+        conditions.remove("wrong")
+        note(f"split {split} shows one person: no references of a wrong one")
     metrics.require_scores()
     if identity:
         metrics.require_identity()
@@ -55,7 +59,7 @@ def evaluate(
             split,
             output,
             n_references=references,
-            conditions=CONDITIONS if references else ("none",),
+            conditions=conditions,
             command=shlex.join(["fsrst", *sys.argv[1:]]),
             progress=progress,
         )

@@ -25,7 +25,9 @@ SHOWN_NAMES = 3  # of what is left out
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The data set; another split is added.")]
 Split = Annotated[str, typer.Option(help="Name of the split, such as train or val.")]
 Size = Annotated[int, typer.Option(min=16, help="Side of the target pictures [px].")]
-References = Annotated[int, typer.Option(min=0, help="References kept for each target.")]
+References = Annotated[
+    int, typer.Option(min=0, help="References kept for each target; 0: all the others.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the random choices.")]
 OwnOut = Annotated[
     Path, typer.Argument(metavar="OUT", help="The data set; an earlier one of this kind goes on.")
@@ -101,6 +103,10 @@ def author(
     with progress_shown() as progress:
         manifest = prepare_author_layout(source, out, split=split, size=size, progress=progress)
     _tell(manifest, split)
+    note(
+        "pictures with a reference in common count as one person, all others as different ones:"
+        " nothing else in this layout tells who is in them"
+    )
 
 
 @app.command()
@@ -142,8 +148,11 @@ def video(
             progress=progress,
         )
     _tell(manifest, split)
-    for clip, reason in manifest.info["made_by"][split]["skipped"].items():
+    made_by = manifest.info["made_by"][split]
+    for clip, reason in made_by["skipped"].items():
         note(f"left out {clip}: {reason}")
+    for clip, frames in made_by["incomplete"].items():
+        note(f"{clip} ends early: {frames}")
 
 
 @app.command()

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fsrst.errors import FsrstError
-from fsrst.image import MAX_PIXELS, Pixels, resize_bicubic
+from fsrst.image import MAX_PIXELS, Pixels, check_picture, resize_bicubic
 
 Point = tuple[float, float]
 IntPair = NDArray[np.int_]
@@ -141,7 +141,13 @@ def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
 
     Small pictures are enlarged for the search, up to ``ENLARGED_AT_MOST`` times: faces are found
     from about 8 px on.
+
+    Raises
+    ------
+    FsrstError
+        If it is no uint8 RGB picture, or the detector is missing.
     """
+    check_picture(pixels, "the picture")
     height, width = pixels.shape[:2]
     factor = max(1, min(ENLARGED_AT_MOST, WORKING_SIDE // max(height, width)))
     faces = detect_faces(resize_bicubic(pixels, factor * width, factor * height))

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from fsrst.errors import FsrstError
@@ -103,8 +103,21 @@ def _to_line(sample: Sample) -> str:
     return json.dumps(dataclasses.asdict(sample), ensure_ascii=False, sort_keys=True)
 
 
+def _from_line(line: str) -> Sample:
+    fields = json.loads(line)
+    references = fields.pop("references")
+    if not isinstance(references, list):
+        raise TypeError("references is no list")
+    sample = Sample(**fields, references=tuple(references))
+    values = [*fields.values(), *references]
+    if not_text := [value for value in values if not isinstance(value, str)]:
+        raise TypeError(f"{not_text[0]!r} is no text")
+    return sample
+
+
 def check(root: Path, samples: Sequence[Sample]) -> None:
-    """Refuse identity leaks, samples without identity, double ids and missing files.
+    """Refuse identity leaks, samples without identity, double ids, names that lead out of the set,
+    targets that are their own references, and missing files.
 
     Raises
     ------
@@ -126,8 +139,14 @@ def check(root: Path, samples: Sequence[Sample]) -> None:
         if sample.id in seen:
             raise FsrstError(f"{root}: sample id {sample.id!r} occurs twice")
         seen.add(sample.id)
+        if not sample.id or set(sample.id) & set("/\\") or sample.id.startswith("."):
+            raise FsrstError(f"{root}: sample id {sample.id!r} is not fit for a file name")
+        if sample.target in sample.references:
+            raise FsrstError(f"{root}: sample {sample.id!r} has its target among its references")
         files.update((sample.target, *sample.references))
     for file in sorted(files):
+        if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+            raise FsrstError(f"{root}: {file} leads out of the data set")
         if not (root / file).is_file():
             raise FsrstError(f"{root}: {file} is in the manifest but not on disk; prepare again")
 
@@ -140,23 +159,30 @@ def load_manifest(root: str | Path) -> Manifest:
     FsrstError
         If it is missing, damaged, or fails ``check``.
     """
-    manifest = _read(Path(root))
+    manifest = read_unchecked(Path(root))
     check(manifest.root, manifest.samples)
     return manifest
 
 
-def _read(root: Path) -> Manifest:
+def read_unchecked(root: Path) -> Manifest:
+    """A data set's samples as they were written, whatever is on disk now.
+
+    Raises
+    ------
+    FsrstError
+        If the manifest is missing or damaged.
+    """
     path = root / MANIFEST
     if not path.is_file():
         raise FsrstError(f"no {MANIFEST} in {root}; make one with `fsrst prepare ...`")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise FsrstError(f"{path} is not UTF-8 ({error}); prepare again") from error
     samples = []
-    for number, line in enumerate(
-        path.read_text(encoding="utf-8").rstrip("\n").split("\n"), start=1
-    ):
+    for number, line in enumerate(lines, start=1):
         try:
-            fields = json.loads(line)
-            fields["references"] = tuple(fields["references"])
-            samples.append(Sample(**fields))
+            samples.append(_from_line(line))
         except (ValueError, TypeError, KeyError) as error:
             raise FsrstError(f"{path}, line {number}: not a sample ({error})") from error
     try:
@@ -213,7 +239,9 @@ def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] =
     require_plain_name("--split", split)
     if not (out / MANIFEST).is_file():
         return
-    before = _read(out)  # pictures of this split may be missing: preparing again is the remedy
+    before = read_unchecked(
+        out
+    )  # pictures of this split may be missing: preparing again is the remedy
     _check_size(before, size)
     check(out, [sample for sample in before.samples if sample.split != split])
     split_of = {sample.identity: sample.split for sample in before.samples}
@@ -268,7 +296,7 @@ def take_out(root: Path, split: str, prefix: str = "") -> None:
     """
     if not (root / MANIFEST).is_file():
         return
-    before = _read(root)
+    before = read_unchecked(root)
     kept = [s for s in before.samples if s.split != split or not s.identity.startswith(prefix)]
     if len(kept) == len(before.samples):
         return
@@ -279,6 +307,26 @@ def take_out(root: Path, split: str, prefix: str = "") -> None:
     gone = f"{split}:{prefix}"  # as it begins: without a prefix all sources of the split
     made_by = {key: how for key, how in made_by.items() if not f"{key}:".startswith(gone)}
     write_manifest(root, kept, {**before.info, "made_by": made_by})
+
+
+def withdraw(root: Path) -> None:
+    """The same of a set that is made as a whole: its manifest goes before a picture is replaced."""
+    (root / MANIFEST).unlink(missing_ok=True)
+
+
+def require_utf8(paths: Iterable[Path]) -> None:
+    """Refuse files whose names no manifest can hold.
+
+    Raises
+    ------
+    FsrstError
+        That names the first.
+    """
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise FsrstError(f"the name of {str(path)!r} is not UTF-8; rename it") from error
 
 
 def require_plain_name(option: str, name: str) -> None:

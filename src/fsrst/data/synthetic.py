@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fsrst.data.drawing import draw_face
-from fsrst.data.manifest import MANIFEST, Manifest, Sample, refuse_another_set, write_manifest
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, withdraw, write_manifest
 from fsrst.errors import FsrstError
 from fsrst.image import write_image
 from fsrst.progress import Progress
@@ -33,7 +33,8 @@ def write_synthetic(
 
     Every picture is the target of one sample, with all others of the person as references, the
     next view first. ``splits`` gives the number of identities of each split, in order (None: one
-    in eight, at least one, is "val", the others "train"). Drawn faces at ``root`` are replaced.
+    in eight, at least two of four or more, is "val", the others "train"). Drawn faces at ``root``
+    are replaced.
 
     Raises
     ------
@@ -42,17 +43,17 @@ def write_synthetic(
     """
     root = Path(root)
     if splits is None:
-        val = max(1, identities // 8)
+        val = max(2 if identities >= 4 else 1, identities // 8)  # two: with a wrong person
         splits = {"train": identities - val, "val": val}
     if views < 2 or not 2 <= identities <= NUMBERS_PER_SEED or min(splits.values()) < 0:
         raise FsrstError(
-            f"{identities} identities in {views} views, splits {dict(splits)}: at least two"
-            " identities and two views are needed, and no split may be negative"
+            f"{identities} identities in {views} views, splits {dict(splits)}: expected 2 to"
+            f" {NUMBERS_PER_SEED} identities in two views or more, and no negative split"
         )
     if sum(splits.values()) != identities:
         raise FsrstError(f"splits {dict(splits)} do not add up to {identities} identities")
     refuse_another_set(root, "synthetic")
-    (root / MANIFEST).unlink(missing_ok=True)  # a stopped run is no data set
+    withdraw(root)
     split_of = [name for name, count in splits.items() for _ in range(count)]
     samples: list[Sample] = []
     for index, split in enumerate(split_of):
@@ -74,5 +75,5 @@ def write_synthetic(
         if progress:
             progress(index + 1, identities, identity)
     made_by = {"prepare": "synthetic", "identities": identities, "views": views, "seed": seed}
-    info = {"name": root.name, "size": size, "made_by": dict.fromkeys(splits, made_by)}
+    info = {"name": root.resolve().name, "size": size, "made_by": dict.fromkeys(splits, made_by)}
     return write_manifest(root, samples, info)

@@ -11,9 +11,11 @@ The input is the target, reduced by Pillow's bicubic on 8-bit values. One folder
 of one set of options; a run that was stopped goes on where it was.
 """
 
+import copy
 import hashlib
 import json
 import shutil
+import statistics
 import subprocess
 from collections.abc import Sequence
 from functools import lru_cache
@@ -32,6 +34,8 @@ RECORD = "predictions.json"
 CONDITIONS = ("right", "none", "wrong")
 FORMAT = 1
 UNKNOWN = "unknown"
+
+MADE = ("commit", "command")  # of the call that made a picture last
 
 # A difference in any of these makes other pictures; they must not lie in one folder.
 DECISIVE = (
@@ -93,14 +97,14 @@ def predict(
     if "wrong" in conditions:
         wrong_person(samples, samples[0])  # one identity only: say so before the work starts
     record = _record(upscaler, manifest, split, n_references, command)
-    before = _join(out, record, manifest)
-    if before and not same_data(read_record(out)["data"], record["data"]):
-        for name in before:  # made from other pictures of these names
+    earlier = _join(out, record, manifest)
+    if earlier and not same_data(earlier["data"], record["data"]):
+        for name in earlier["conditions"]:  # made from other pictures of these names
             shutil.rmtree(out / name, ignore_errors=True)
-        before = []
-    record["conditions"] = [*before, *conditions]
-    record["conditions"] = [name for name in CONDITIONS if name in record["conditions"]]
-    write_json(out / RECORD, record)
+        earlier = {}
+    both = {*earlier.get("conditions", ()), *conditions}
+    record["conditions"] = [name for name in CONDITIONS if name in both]
+    write_json(out / RECORD, {**record, **{key: earlier[key] for key in MADE if key in earlier}})
 
     read = lru_cache(maxsize=256)(read_image)  # references of a clip are shared by its frames
     set_now: tuple[str, ...] | None = None
@@ -115,10 +119,13 @@ def predict(
                     set_now = names
                 lr = degrade(read(manifest.root / sample.target), upscaler.scale)
                 write_image(path, upscaler(lr))
+                if earlier:  # now it is this call's too
+                    write_json(out / RECORD, record)
+                    earlier = {}
             done += 1
             if progress is not None:
                 progress(done, total, f"upscale, {condition} references")
-    return record
+    return read_record(out)
 
 
 def newest(manifest: Manifest, split: str) -> int:
@@ -205,7 +212,7 @@ def _record(
         "model": model_name(upscaler.model),
         "weights_hash": info.get("weights_hash", UNKNOWN),
         # the same weights may run in another graph, when a network's code has changed
-        "graph_hash": _graph_hash(upscaler.graph),
+        "graph_hash": graph_hash(upscaler.graph),
         "network": info.get("model"),
         "parameters": info.get("parameters"),
         "options": info.get("options") or {},
@@ -218,6 +225,10 @@ def _record(
             "split": split,
             "pictures": manifest.pictures_hash(split),
         },
+        "references_listed": statistics.fmean(
+            min(n_references, len(sample.references)) for sample in manifest.split(split)
+        ),
+        "prepared": {"size": manifest.info["size"], **prepared(manifest, split)},
         "data_root": str(manifest.root.resolve()),  # where the scorer finds the truth
         "n_references": n_references,
         # Of the training run: prediction has no chance in it. The weights' header has the rest.
@@ -229,14 +240,23 @@ def _record(
     }
 
 
-def _graph_hash(path: Path | None) -> str | None:
-    """16 hex digits that name a graph's file, and its numbers where they lie beside it."""
+def prepared(manifest: Manifest, split: str) -> dict[str, Any]:
+    """Which command made the split, and whether of half a data set; empty where nothing tells."""
+    made_by = manifest.info.get("made_by")
+    how = made_by.get(split) if isinstance(made_by, dict) else None
+    if not isinstance(how, dict):
+        return {}
+    return {key: how[key] for key in ("prepare", "partial") if key in how}
+
+
+def graph_hash(path: Path | None) -> str:
+    """16 hex digits that name a graph's file, and its numbers where they lie beside it; where torch
+    runs a network as it is written, the files that it is written in."""
     if path is None:
-        return None
-    content = path.read_bytes()
-    if path.suffix == ".xml":
-        content += path.with_suffix(".bin").read_bytes()
-    return hashlib.sha256(content).hexdigest()[:16]
+        files = sorted((Path(fsrst.__file__).parent / "models").rglob("*.py"))
+    else:
+        files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def model_name(model: str) -> str:
@@ -247,25 +267,28 @@ def model_name(model: str) -> str:
     return path.parent.name if name == "model" and path.parent.name else name
 
 
-def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> list[str]:
-    """Conditions that ``out`` already holds; refuse a folder that is not ours or was made
-    otherwise."""
+def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The record of the pictures that ``out`` already holds, empty without any; refuse a folder
+    that is not ours or was made otherwise."""
     if out.resolve() == manifest.root.resolve():
         raise FsrstError(f"{out} is the data set itself; choose another folder for predictions")
     if not (out / RECORD).is_file():
         if out.is_dir() and any(out.iterdir()):
             raise FsrstError(f"{out} holds other files and no {RECORD}; choose an empty folder")
-        return []
+        return {}
+    if not any(next((out / name).glob("*.png"), None) for name in CONDITIONS):
+        return {}  # a call that failed before its first picture
     if record["weights_hash"] == UNKNOWN:
         raise FsrstError(
             f"nothing tells whether {out} was made with these weights, since their header has no"
             " hash; choose another folder or delete it"
         )
     # Through JSON and back, so that tuples and lists compare equal.
-    before, now = read_record(out), json.loads(json.dumps(record))
+    earlier = read_record(out)
+    before, now = copy.deepcopy(earlier), json.loads(json.dumps(record))
     for key in DECISIVE:
         if key == "graph_hash" and None in (before.get(key), now[key]):
-            continue  # torch has no graph, and records of earlier versions do not tell
+            continue  # records of earlier versions do not tell
         if key == "data":  # other pictures are predicted anew, another set is not
             before[key].pop("pictures", None)
             now[key].pop("pictures")
@@ -274,7 +297,7 @@ def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> list[str]:
                 f"{out} holds predictions made with {_difference(key, before.get(key), now[key])};"
                 " choose another folder or delete it"
             )
-    return list(before.get("conditions", ()))
+    return earlier
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

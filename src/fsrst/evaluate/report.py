@@ -5,7 +5,7 @@ person. The paper's printed numbers stand below, and say when they were measured
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from fsrst.image import read_image, write_image
 
 STRIPS = "strips"  # folder of single strips
 SHEET = "strips.png"
+
+PAPER_SCALE, PAPER_SIZE = 4, 128  # [px] of the output
 
 COLUMNS = (BICUBIC, *CONDITIONS)
 TITLES = {
@@ -64,18 +66,19 @@ def report_data(results: Sequence[str | Path]) -> dict[str, Any]:
         raise FsrstError("nothing to report: name at least one folder that `fsrst evaluate` wrote")
     summaries = [{"folder": str(out), **_read_summary(Path(out))} for out in results]
     numbers = paper()
-    applies = paper_sets({summary["data"]["name"] for summary in summaries})
+    applies = paper_sets(summaries)
     return {"results": summaries, "paper": {**numbers, "applies": applies}}
 
 
-def paper_sets(names: Collection[str]) -> list[str]:
-    """Which of the paper's data sets are among data sets called ``names``."""
-    plain = {_plain(name) for name in names}
-    return [
-        name
-        for name, facts in paper()["data"].items()
-        if plain & {_plain(known) for known in facts["names"]}
-    ]
+def paper_sets(summaries: Iterable[dict[str, Any]]) -> list[str]:
+    """Which of the paper's sets are scored as in the paper: whole, split test, 32 -> 128 px."""
+    made = set()
+    for summary in summaries:
+        prepared = summary.get("prepared", {})  # earlier versions do not tell
+        whole = prepared.get("partial") is False and summary["data"]["split"] == "test"
+        if whole and (summary["scale"], prepared["size"]) == (PAPER_SCALE, PAPER_SIZE):
+            made.add(prepared["prepare"])
+    return [name for name, facts in paper()["data"].items() if facts["prepare"] in made]
 
 
 def report(results: Sequence[str | Path]) -> str:
@@ -181,10 +184,6 @@ def _read_summary(out: Path) -> dict[str, Any]:
     return summary
 
 
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
-
-
 def _data_set(group: Sequence[dict[str, Any]]) -> str:
     facts, size = group[0]["data"], group[0]["conditions"][BICUBIC]
     heading = (
@@ -218,7 +217,9 @@ def _label(summary: dict[str, Any]) -> str:
 
 
 def _psnr_row(summary: dict[str, Any]) -> list[str]:
-    cells = [_label(summary), str(summary["n_references"])]
+    asked = summary["n_references"]
+    listed = summary.get("references_listed", asked)  # earlier versions do not tell
+    cells = [_label(summary), str(asked) if listed == asked else f"{listed:.1f} of {asked}"]
     cells += [_value(summary, name, "psnr_mean", 2) for name in COLUMNS]
     return [*cells, _derived(summary, "worth_of_references"), _derived(summary, "harm_of_wrong")]
 

@@ -8,12 +8,19 @@ Origin: the folders that the authors' training script reads (varun-jois/FSRST). 
 Command: ``fsrst prepare author SOURCE OUT --split train``
 """
 
-from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
-from fsrst.data.manifest import Manifest, Sample, check_place, take_out, write_manifest
+from fsrst.data.manifest import (
+    Manifest,
+    Sample,
+    check_place,
+    require_utf8,
+    take_out,
+    write_manifest,
+)
 from fsrst.errors import FsrstError
-from fsrst.image import IMAGE_SUFFIXES, crop_to, read_image, write_image
+from fsrst.image import READ_SUFFIXES, crop_to, read_image, write_image
 from fsrst.progress import Progress
 
 LAYOUT = "expected <source>/hr/<name>.png and <source>/rf/<name>/1.png, 2.png, 3.png"
@@ -25,21 +32,20 @@ def prepare_author_layout(
     *,
     split: str,
     size: int = 128,
-    identities: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """One sample per picture in ``hr``; pictures of any size become ``size`` x ``size`` [px].
 
-    The layout does not say who is in a picture. ``identities`` maps <name> to the person; without
-    it every name counts as a person of its own, ``<split>-<name>``, because the authors number the
-    pictures of each split from 1. Then nobody can tell whether a person is in two splits, and a
-    "wrong person" may be the right one.
+    The layout does not say who is in a picture. Names that share a picture are of one person, all
+    others count as a person of their own, ``<split>-<first name>`` (the authors number the pictures
+    of each split from 1). So nobody can tell whether a person is in two splits, and a "wrong
+    person" may be the right one.
 
     Raises
     ------
     FsrstError
-        If a folder or a reference is missing, a name has no identity in ``identities``, or a
-        picture cannot be read; it names the path.
+        If a folder or a reference is missing, a target is its own reference, or a picture cannot be
+        read; it names the path.
     """
     source, out = Path(source), Path(out)
     if not source.is_dir():
@@ -47,7 +53,7 @@ def prepare_author_layout(
     for folder in (source / "hr", source / "rf"):
         if not folder.is_dir():
             raise FsrstError(f"{folder} is missing; {LAYOUT}")
-    check_place(out, split=split, size=size, identities=(identities or {}).values())
+    check_place(out, split=split, size=size)
     targets = _pictures(source / "hr")
     if not targets:
         raise FsrstError(f"no picture in {source / 'hr'}; {LAYOUT}")
@@ -61,8 +67,8 @@ def prepare_author_layout(
         references_of[target] = _pictures(source / "rf" / name)
         if not references_of[target]:
             raise FsrstError(f"{source / 'rf' / name / '1.png'} is missing; {LAYOUT}")
-        if identities is not None and name not in identities:
-            raise FsrstError(f"{target}: the mapping of names to identities has no {name!r}")
+        require_utf8([target, *references_of[target]])
+    identity_of = _identities(references_of, split)
     take_out(out, split)  # a stopped run must not leave half of each
     samples: list[Sample] = []
     for done, (target, references) in enumerate(references_of.items(), start=1):
@@ -74,7 +80,7 @@ def prepare_author_layout(
         samples.append(
             Sample(
                 id=f"{split}-{name}",
-                identity=identities[name] if identities is not None else f"{split}-{name}",
+                identity=identity_of[target],
                 split=split,
                 target=file,
                 references=files,
@@ -83,10 +89,34 @@ def prepare_author_layout(
         )
         if progress:
             progress(done, len(targets), name)
-    known = "mapping" if identities is not None else "one per picture"
-    made_by = {split: {"prepare": "author", "identities": known}}
-    info = {"name": out.name, "size": size, "made_by": made_by}
+    made_by = {split: {"prepare": "author", "identities": "by shared pictures"}}
+    info = {"name": out.resolve().name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
+
+
+def _identities(references_of: dict[Path, list[Path]], split: str) -> dict[Path, str]:
+    """Target -> person; targets with a file in common, their own or a reference, are of one.
+
+    Raises
+    ------
+    FsrstError
+        If one of a target's references is the same file.
+    """
+    person_of: dict[Path, str] = {}
+    seen: dict[str, str] = {}  # content of a file -> person
+    for target, references in references_of.items():
+        own = sha256(target.read_bytes()).hexdigest()
+        content = {sha256(path.read_bytes()).hexdigest(): path for path in references}
+        if own in content:
+            raise FsrstError(f"{content[own]} is the same picture as {target}; take it out")
+        known = sorted({seen[file] for file in (own, *content) if file in seen})
+        person = known[0] if known else f"{split}-{target.stem}"
+        person_of[target] = person
+        seen.update(dict.fromkeys((own, *content), person))
+        for other in known[1:]:  # this one joins them
+            person_of = {t: person if p == other else p for t, p in person_of.items()}
+            seen = {file: person if p == other else p for file, p in seen.items()}
+    return person_of
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -100,7 +130,7 @@ def _pictures(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in READ_SUFFIXES and not path.name.startswith(".")
     ]
     found.sort(key=lambda path: (not path.stem.isdecimal(), path.stem.zfill(12), path.name))
     for first, second in zip(found, found[1:], strict=False):

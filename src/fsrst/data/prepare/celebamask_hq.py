@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, withdraw, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
     Count,
@@ -80,13 +80,15 @@ def prepare_celebamask_hq(
     workers
         Threads; None: one per processor.
     partial
-        Go on with what is there. Test samples then keep their share of 287 in 2,887.
+        Go on with what is there. Test samples then keep their share of 287 in 2,887, and those with
+        a damaged picture are left out: dataset.json names it under made_by/<split>/unreadable.
 
     Raises
     ------
     FsrstError
         If the layout is another one, an index file is damaged or does not fit the other, or
-        (unless ``partial``) pictures or rows are missing; it names the first missing path.
+        (unless ``partial``) pictures or rows are missing or a picture is damaged; it names the
+        first such path.
     """
     source, out = _root(Path(source)), Path(out)
     refuse_another_set(out, "celebamask-hq", size=size)
@@ -118,32 +120,53 @@ def prepare_celebamask_hq(
         for who, numbers in people.items()
     ]
 
-    def make(file: str) -> None:
+    def make(file: str) -> str:
+        """Why there is none, with ``partial``; else nothing."""
         path = source / IMAGES / Path(file).with_suffix(".jpg").name
         text = made_of(path, size)
-        if not is_made_of(out / file, text):
-            write_made_of(out / file, crop_to(read_image(path), size, size), text)
+        if is_made_of(out / file, text):
+            return ""
+        try:
+            pixels = crop_to(read_image(path), size, size)
+        except FsrstError as error:
+            if partial:
+                return str(error)
+            raise
+        withdraw(out)
+        write_made_of(out / file, pixels, text)
+        return ""
 
     files = [file for sample in samples for file in (sample.target, *sample.references)]
-    in_parallel(make, files, name=str, workers=workers, progress=progress)
+    faults = in_parallel(make, files, name=str, workers=workers, progress=progress)
+    unreadable = {file: why for file, why in zip(files, faults, strict=True) if why}
+    samples = [s for s in samples if not unreadable.keys() & {s.target, *s.references}]
+    if not samples:
+        raise FsrstError(f"nobody has {NEEDED} whole pictures: {next(iter(unreadable.values()))}")
 
     reasons = []
     if rows != PICTURES:
         reasons.append(f"{MAPPING} has {rows:,} rows")
     if missing:
         reasons.append(f"{len(missing):,} pictures are missing, the first is {missing[0]}.jpg")
+    if unreadable:
+        reasons.append(f"{len(unreadable):,} are damaged: {next(iter(unreadable.values()))}")
     why = "; ".join(reasons) or f"{MAPPING} or {IDENTITIES} is another version"
     counts = [
         Count("pictures in the mapping", PICTURES, rows, why),
         Count("identities", None, len(everyone)),
         Count(f"identities with {NEEDED} pictures or more", PAPER_IDENTITIES, len(people), why),
         Count("pictures of these", PAPER_PICTURES, sum(map(len, people.values())), why),
-        Count("train samples", PAPER_TRAIN, len(samples) - len(test), why),
-        Count("test samples", PAPER_TEST, len(test), why),
+        Count("train samples", PAPER_TRAIN, sum(s.split == "train" for s in samples), why),
+        Count("test samples", PAPER_TEST, sum(s.split == "test" for s in samples), why),
     ]
-    how = {"prepare": "celebamask-hq", "seed": seed, "partial": partial}
+    how = {
+        "prepare": "celebamask-hq",
+        "seed": seed,
+        "partial": partial,
+        "unreadable": {Path(file).stem + ".jpg": why for file, why in unreadable.items()},
+    }
     info = {
-        "name": out.name,
+        "name": out.resolve().name,
         "size": size,
         "made_by": {"train": how, "test": how},
         "against_paper": beside_paper(counts),

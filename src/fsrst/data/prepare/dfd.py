@@ -23,7 +23,7 @@ from typing import Any
 
 from fsrst.data.clip import UnusableClip, decoded, expected_frames
 from fsrst.data.faces import Face, detect_faces
-from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, withdraw, write_manifest
 from fsrst.data.prepare.paper import Count, beside_paper, in_parallel
 from fsrst.data.prepare.video import (
     DFD_FIRST_TARGET,
@@ -164,7 +164,7 @@ def prepare_dfd(
             "short": {name: why for name, why in short.items() if name in of_split},
         }
     info = {
-        "name": out.name,
+        "name": out.resolve().name,
         "size": size,
         "made_by": made_by,
         "against_paper": beside_paper(_counts(every, videos, samples, absent, skipped, short)),
@@ -188,17 +188,18 @@ def find_videos(source: Path, quality: str | None = None) -> list[Video]:
     if not actors.is_dir():
         raise FsrstError(f"{actors} is missing; {LAYOUT}")
     folders = [actors / name / "videos" for name in ([quality] if quality else QUALITIES)]
-    folder = next((folder for folder in folders if folder.is_dir()), None)
-    if folder is None:
+    there = [folder for folder in folders if folder.is_dir()]
+    if not there:
         raise FsrstError(f"{folders[0]} is missing; {LAYOUT}")
-    videos = [
-        Video(path, int(match[1]), match[2])
-        for path in sorted(folder.iterdir())
-        if (match := _NAME.fullmatch(path.name))
-    ]
-    if not videos:
-        raise FsrstError(f"no original sequence in {folder}; {LAYOUT}")
-    return videos
+    for folder in there:
+        videos = [
+            Video(path, int(match[1]), match[2])
+            for path in sorted(folder.iterdir())
+            if (match := _NAME.fullmatch(path.name))
+        ]
+        if videos:
+            return videos
+    raise FsrstError(f"no original sequence in {there[0]}; {LAYOUT}")
 
 
 def _absent(folder: Path, videos: Sequence[Video]) -> list[str]:
@@ -233,6 +234,7 @@ def _cut(video: Video, out: Path, size: int) -> dict[str, Any]:
         "references": list(DFD_REFERENCES),
         "targets": targets,
     }
+    withdraw(out)
     write_heads(video.path, out / video.folder, record)
     return record
 

@@ -8,6 +8,7 @@ Command: ``fsrst prepare folder SOURCE OUT --split train``
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,14 @@ from fsrst.data.manifest import (
     Sample,
     check_place,
     load_manifest,
+    read_unchecked,
     require_plain_name,
+    require_utf8,
     take_out,
     write_manifest,
 )
 from fsrst.errors import FsrstError
-from fsrst.image import IMAGE_SUFFIXES, UNREADABLE, Pixels, crop_to, read_image, write_image
+from fsrst.image import READ_SUFFIXES, UNREADABLE, Pixels, crop_to, read_image, write_image
 from fsrst.progress import Progress
 
 
@@ -53,8 +56,8 @@ def prepare_folder(
     references. Identities get ``prefix``, so that several sources can share a data set. A picture
     that cannot be read or shows no face is left out; dataset.json names it under
     made_by/<split>/unreadable, and under left_out files that are no pictures by their names,
-    pictures outside of the folders or too small, and people with fewer than two pictures. Files and
-    folders whose names begin with a dot are not looked at.
+    pictures outside of the folders, too small or copies of others of the person, and people with
+    fewer than two pictures. Files and folders whose names begin with a dot are not looked at.
 
     Raises
     ------
@@ -93,8 +96,8 @@ def prepare_folder(
         return _square(picture, size, crop, align, enlarge)
 
     folder = out / "images" / split
-    made, unreadable, too_small = _write_pictures(people, source, folder, square, begin, progress)
-    left_out |= too_small
+    made, unreadable, not_wanted = _write_pictures(people, source, folder, square, begin, progress)
+    left_out |= not_wanted
     samples: list[Sample] = []
     for identity, sources in made.items():
         if len(sources) < 2:
@@ -135,7 +138,7 @@ def prepare_folder(
             "left_out": left_out,
         }
     }
-    info = {"name": out.name, "size": size, "made_by": made_by}
+    info = {"name": out.resolve().name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
 
 
@@ -151,7 +154,8 @@ def _write_pictures(
     ``begin`` comes before the first.
 
     Returns the pictures that could be used (identity -> name -> path in ``source``), why others
-    could not (path in ``source`` -> reason), and so which are too small.
+    could not (path in ``source`` -> reason), and so which are left out: too small, or a copy of an
+    earlier one of that person, which would be a target and its own reference.
 
     Raises
     ------
@@ -160,19 +164,23 @@ def _write_pictures(
     """
     made: dict[str, dict[str, str]] = {identity: {} for identity in people}
     unreadable: dict[str, str] = {}
-    too_small: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     total, done = sum(len(pictures) for pictures in people.values()), 0
     for identity, pictures in people.items():
+        first_with: dict[bytes, str] = {}  # these pixels
         for name, picture in pictures.items():
             shown = picture.relative_to(source).as_posix()
             done += 1
             try:
                 pixels = square(picture)
+                first = first_with.setdefault(sha256(pixels.tobytes()).digest(), shown)
+                if first != shown:
+                    raise NotWanted(f"the same picture as {first}")
                 if not any(made.values()):
                     begin()
                 write_image(folder / identity / f"{name}.png", pixels)
-            except TooSmallPicture as small:
-                too_small[shown] = str(small)
+            except NotWanted as reason:
+                left_out[shown] = str(reason)
             except UnusablePicture as unusable:  # named when all is done
                 unreadable[shown] = str(unusable)
             else:
@@ -180,11 +188,11 @@ def _write_pictures(
             if progress and done < total:
                 progress(done, total, identity)
     if all(len(of_person) < 2 for of_person in made.values()):
-        first, reason = next(iter((unreadable | too_small).items()))
-        raise FsrstError(f"nobody in {source} has two pictures that can be used; {first}: {reason}")
+        shown, why = next(iter((unreadable | left_out).items()))
+        raise FsrstError(f"nobody in {source} has two pictures that can be used; {shown}: {why}")
     if progress:  # not before an error
         progress(total, total, identity)
-    return made, unreadable, too_small
+    return made, unreadable, left_out
 
 
 def _id(identity: str, stem: str) -> str:
@@ -195,12 +203,9 @@ def _check_ids(people: dict[str, dict[str, Path]]) -> None:
     """Refuse two pictures that would be one sample, and names that no manifest can hold."""
     taken: dict[str, Path] = {}
     for identity, pictures in people.items():
+        require_utf8(pictures.values())
         for inside, picture in pictures.items():
             sample_id = _id(identity, inside)
-            try:
-                sample_id.encode()
-            except UnicodeEncodeError as error:
-                raise FsrstError(f"the name of {picture!r} is not UTF-8; rename it") from error
             other = taken.setdefault(sample_id, picture)
             if other is not picture:
                 raise FsrstError(
@@ -213,7 +218,7 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
     if not (out / MANIFEST).is_file():
         return
     of_split = f"{split}:"
-    before = load_manifest(out)
+    before = read_unchecked(out)  # pictures of this prefix may be missing
     made_by = before.info.get("made_by", {})
     if of_split + prefix not in made_by:
         for sample in before.samples:
@@ -235,8 +240,8 @@ class UnusablePicture(Exception):
     """Why one picture is left out; the others go on."""
 
 
-class TooSmallPicture(UnusablePicture):
-    """The same: it would have to be enlarged."""
+class NotWanted(UnusablePicture):
+    """The same, of a picture that is whole: it is a copy, or would have to be enlarged."""
 
 
 def _people(source: Path, prefix: str) -> tuple[dict[str, dict[str, Path]], dict[str, str]]:
@@ -251,13 +256,13 @@ def _people(source: Path, prefix: str) -> tuple[dict[str, dict[str, Path]], dict
     left_out: dict[str, str] = {}
     for person in sorted(path for path in source.iterdir() if not path.name.startswith(".")):
         if not person.is_dir():
-            if person.suffix.lower() in IMAGE_SUFFIXES:
+            if person.suffix.lower() in READ_SUFFIXES:
                 left_out[person.name] = "not in a person's folder"
             continue
         named: dict[str, Path] = {}
         for picture in files_below(person):
             suffix = picture.suffix.lower()
-            if suffix not in IMAGE_SUFFIXES:
+            if suffix not in READ_SUFFIXES:
                 why = UNREADABLE.get(suffix, "no picture by its name")
                 left_out[picture.relative_to(source).as_posix()] = why
                 continue
@@ -309,7 +314,7 @@ def _square(picture: Path, size: int, crop: float, align: bool, enlarge: bool) -
         return aligned_face(pixels, faces[0].landmarks, size)
     keep = max(1, round(min(pixels.shape[:2]) * crop))
     if keep < size and not enlarge:
-        raise TooSmallPicture(f"{keep} px, smaller than {size}")
+        raise NotWanted(f"{keep} px, smaller than {size}")
     top, left = (pixels.shape[0] - keep) // 2, (pixels.shape[1] - keep) // 2
     square = np.ascontiguousarray(pixels[top : top + keep, left : left + keep])
     return crop_to(square, size, size)

@@ -22,7 +22,14 @@ import numpy as np
 
 from fsrst.data.clip import COMPLETE, SEARCHED_FRAMES, UnusableClip, decoded, frames_of
 from fsrst.data.faces import Face, detect_faces, head_square
-from fsrst.data.manifest import Manifest, Sample, check_place, take_out, write_manifest
+from fsrst.data.manifest import (
+    Manifest,
+    Sample,
+    check_place,
+    require_utf8,
+    take_out,
+    write_manifest,
+)
 from fsrst.data.prepare.folder import files_below
 from fsrst.errors import FsrstError
 from fsrst.files import fingerprint, write_json
@@ -80,6 +87,7 @@ def prepare_video(
             f" extra_references {extra_references} at least 0"
         )
     clips = find_clips(source)
+    _check_ids(clips)
     check_place(out, split=split, size=size, identities={c.identity for c in clips})
     options = {
         "size": size,
@@ -114,7 +122,7 @@ def prepare_video(
         first, reason = next(iter(skipped.items()))
         raise FsrstError(f"none of {len(clips)} clips in {source} can be used; {first}: {reason}")
     made_by = {split: {"prepare": "video", **options, "skipped": skipped, "incomplete": incomplete}}
-    info = {"name": out.name, "size": size, "made_by": made_by}
+    info = {"name": out.resolve().name, "size": size, "made_by": made_by}
     return write_manifest(out, samples, info, split=split)
 
 
@@ -143,6 +151,18 @@ def find_clips(source: Path) -> list[Clip]:
         Clip(path, identity, name if taken[identity, name] == 1 else name + path.suffix)
         for path, identity, name in named
     ]
+
+
+def _check_ids(clips: Sequence[Clip]) -> None:
+    """Refuse clips whose samples or folders would be another's, and names no manifest can hold."""
+    require_utf8(clip.path for clip in clips)
+    taken: dict[str, Path] = {}
+    for clip in clips:
+        other = taken.setdefault(f"{clip.identity}-{clip.name}", clip.path)
+        if other is not clip.path:
+            raise FsrstError(
+                f"{other} and {clip.path} would both be {clip.identity}-{clip.name}; rename one"
+            )
 
 
 def frames_of_rule(

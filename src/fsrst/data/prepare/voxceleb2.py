@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from fsrst.data.clip import UnusableClip, decoded
-from fsrst.data.manifest import Manifest, Sample, refuse_another_set, write_manifest
+from fsrst.data.manifest import Manifest, Sample, refuse_another_set, withdraw, write_manifest
 from fsrst.data.prepare.paper import (
     REFERENCES,
     Count,
@@ -151,7 +151,7 @@ def prepare_voxceleb2(
     }
     counts = _counts(people, listed, absent, left_out, len(samples))
     info = {
-        "name": out.name,
+        "name": out.resolve().name,
         "size": size,
         "made_by": {"test": how},
         "against_paper": beside_paper(counts),
@@ -221,7 +221,9 @@ def _draw(person: Person, root: Path, out: Path, size: int, seed: int) -> _Drawn
             text = made_of(track, size)
             try:
                 if not is_made_of(out / file, text):
-                    write_made_of(out / file, crop_to(first_frame(track), size, size), text)
+                    pixels = crop_to(first_frame(track), size, size)
+                    withdraw(out)
+                    write_made_of(out / file, pixels, text)
             except UnusableClip as unusable:
                 drawn.unreadable[shown] = str(unusable)
                 continue
