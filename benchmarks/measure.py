@@ -57,6 +57,13 @@ def spread(values_ms: list[float]) -> dict[str, float]:
     }
 
 
+def peak_rss_gb() -> float:
+    """Peak resident memory of this process [GB], on Linux. (Not getrusage: its peak begins with
+    that of the process that started this one.)"""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
+
+
 def target(what: str, reached: float, bound: float, *, at_most: bool = False) -> dict[str, Any]:
     """One target: what was asked, what was reached."""
     met = reached <= bound if at_most else reached >= bound

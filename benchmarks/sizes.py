@@ -28,16 +28,16 @@ FRAMES_PER_S = {("fsrst2", 32): 60, ("fsrst2-small", 32): 200, ("fsrst2", 128): 
 FRAMES_PER_S[("fsrst2-small", 128)] = 25
 MEMORY_SIDES = (128, 256)
 MEMORY = """
-import re, sys
+import sys
 import numpy as np
+from measure import peak_rss_gb
 from fsrst.runtime.upscaler import open_upscaler
 model, side, precision = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 upscaler = open_upscaler(model, "openvino", precision=precision)
-picture = np.zeros((side, side, 3), np.uint8)
-upscaler.set_references([np.zeros((4 * side, 4 * side, 3), np.uint8)] * 3)
-upscaler(picture)
-# not getrusage: its peak begins with that of the process that started this one
-print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) / 1e6)
+random = lambda side: np.random.default_rng(13).integers(0, 256, (side, side, 3), np.uint8)
+upscaler.set_references([random(4 * side)] * 3)
+upscaler(random(side))
+print(peak_rss_gb())
 """
 
 
@@ -94,6 +94,7 @@ def peak_memory(model: str, side: int, precision: str) -> float:
     """Largest resident memory [GB] of a process that makes one frame with three references."""
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, model, str(side), precision],
+        cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
         check=True,

@@ -12,7 +12,6 @@ memory; the loader's own rate is measured beside them.
 import argparse
 import copy
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import finish, origin, take_turns, target
+from measure import finish, origin, peak_rss_gb, take_turns, target
 from torch import Tensor
 
 from fsrst.data.synthetic import write_synthetic
@@ -149,7 +148,7 @@ def main() -> int:
         step = our_step()
         for _ in range(options.memory_of):
             step()
-        print(json.dumps({"peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
+        print(json.dumps({"peak_gb": peak_rss_gb()}))
         return 0
 
     rounds, calls = (1, 1) if options.smoke else (options.rounds, options.calls)

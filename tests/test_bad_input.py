@@ -72,6 +72,10 @@ REFUSED = {
     "reference is a folder": (UPSCALE + " --ref {tmp}/nothing", "nothing: it is a folder"),
     "reference is no picture": (UPSCALE + " --ref {tmp}/text.png", "not a picture"),
     "reference is truncated": (UPSCALE + " --ref {tmp}/cut.jpg", "damaged or truncated"),
+    "data without what it calibrates": (
+        "export {model}.safetensors -o {tmp}/out --data {tmp}/no",
+        "--data calibrates --int8; give both",
+    ),
     "references folder is missing": (
         UPSCALE + " --refs-dir {tmp}/no",
         "--refs-dir * does not exist",

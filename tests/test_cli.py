@@ -25,6 +25,7 @@ from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.evaluate.explanation import COLOURS
+from fsrst.evaluate.strips import Panel, strip
 from fsrst.image import Pixels, read_image, resize_bicubic, write_image
 from fsrst.models import MODELS
 from fsrst.runtime.upscaler import open_upscaler
@@ -144,6 +145,41 @@ def test_upscale_is_the_upscaler(face: Path, exported_model: Path) -> None:
     upscaler = fsrst.open_upscaler(exported_model, "onnxruntime")
     upscaler.set_references([read_image(face / "refs" / name) for name in ("a.png", "b.png")])
     assert np.array_equal(read_image(face / "out.png"), upscaler(read_image(face / "lr.png")))
+
+
+def test_of_a_folder_of_references_the_good_ones_are_taken(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One named by itself is wanted: that is an error."""
+    refs, common = face / "refs", ["-o", face / "out.png", "--model", exported_model]
+    refs.mkdir()
+    (face / "a.png").rename(refs / "a.png")
+    (refs / "b.png").write_bytes((refs / "a.png").read_bytes()[:500])
+    assert call("upscale", face / "lr.png", "--refs-dir", refs, *common) == 0
+    said = capsys.readouterr()
+    assert f"cannot read {refs / 'b.png'}: damaged" in said.err and "; left out" in said.err
+    assert "1 reference" in said.out
+    assert call("upscale", face / "lr.png", "--ref", refs / "b.png", *common) == 2
+    (refs / "a.png").unlink()
+    assert call("upscale", face / "lr.png", "--refs-dir", refs, *common) == 2
+    assert "none can be read of the 1 references" in capsys.readouterr().err
+
+
+def test_the_strip_says_which_references_are_left_out(
+    face: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panels: list[Panel] = []
+
+    def shown(found: list[Panel], *, height: int) -> Pixels:
+        panels.extend(found)
+        return strip(found, height=height)
+
+    monkeypatch.setattr("fsrst.evaluate.strips.strip", shown)
+    write_image(face / "b.png", read_image(face / "lr.png"))  # shows no more than the input
+    files = [face / "lr.png", "--ref", face / "a.png", "--ref", face / "b.png"]
+    more = ["--model", "fsrst2-small", "--strip", face / "strip.png"]
+    assert call("upscale", *files, "-o", face / "out.png", *more) == 0
+    assert [panel.caption for panel in panels[2:]] == ["1 reference", "", "left out"]
 
 
 def test_references_matter_and_may_be_left_out(face: Path, exported_model: Path) -> None:

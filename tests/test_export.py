@@ -267,7 +267,7 @@ def test_int8_is_refused_before_graphs_are_written_where_its_packages_are_missin
     monkeypatch.setitem(sys.modules, "nncf", None)  # as not installed
     arguments = ["-o", str(tmp_path / "new" / "net"), "--int8", "--data", str(drawn_data.root)]
     assert run(["export", str(tmp_path / "net.safetensors"), *arguments]) == 2
-    assert "--int8 needs nncf; install it with: pip install 'fsrst[op" in capsys.readouterr().err
+    assert "--int8 needs nncf; install it with: pip install 'fsrst[int8]" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
@@ -379,6 +379,18 @@ def test_int8_wants_samples_of_the_right_size(stem: Path) -> None:
         quantize_int8(stem, [])
     with pytest.raises(FsrstError, match="48x40"):
         quantize_int8(stem, [(np.zeros((40, 48, 3), np.uint8), [])])
+
+
+def test_int8_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    from fsrst.runtime.int8 import _save
+
+    value = openvino.opset13.parameter([1], np.float32)
+    model = openvino.Model([openvino.opset13.add(value, np.ones(1, np.float32))], [value])
+    (tmp_path / "net.int8.bin").mkdir()  # in the way
+    with pytest.raises(FsrstError, match="cannot write"):
+        _save(model, tmp_path / "net")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.int8.bin"]
 
 
 @pytest.fixture(scope="module")

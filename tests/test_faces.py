@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fsrst.data import faces
-from fsrst.data.faces import Face, aligned_face, detect_faces, head_square, put_back
+from fsrst.data.faces import Face, aligned_face, detect_faces, find_head, head_square, put_back
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels, read_image, resize_bicubic, to_float
@@ -134,6 +134,12 @@ def test_large_photographs_are_enlarged_less(monkeypatch: pytest.MonkeyPatch) ->
     whole = put_back(np.full((80, 80, 3), 200, np.uint8), photograph, (80, 30, 20))
     assert whole.shape == (100, 200, 3)
     assert np.all(whole[64:96, 164:196] == 200) and np.all(whole[:60] == 0)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), None])
+def test_what_is_no_picture_has_no_head(pixels: np.ndarray) -> None:
+    with pytest.raises(FsrstError, match=r"the picture must be a uint8 array \(H, W, 3\)"):
+        find_head(pixels)
 
 
 def test_missing_detector_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,11 @@
 
 import json
 import os
+import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -401,6 +405,16 @@ def test_grey_and_toned_pictures_are_monochrome() -> None:
     assert not monochrome(pixels)
 
 
+@pytest.mark.parametrize("light", [0.1, 0.2, 0.35, 1.0])
+def test_colours_in_the_dark_are_colours(light: float) -> None:
+    for seed in range(8):
+        face = draw_face(seed, 0, 64)
+        assert not monochrome(np.rint(light * face).astype(np.uint8))
+        grey = np.rint(light * greyed(face)).astype(np.uint8)
+        assert monochrome(grey) and monochrome(as_jpeg(grey, 75))
+    assert monochrome(np.zeros((16, 16, 3), np.uint8))
+
+
 @pytest.mark.parametrize("side", [64, 128, 300])
 def test_toned_jpegs_are_monochrome_though_their_pixels_are_not(side: int) -> None:
     for seed in range(3):
@@ -409,3 +423,48 @@ def test_toned_jpegs_are_monochrome_though_their_pixels_are_not(side: int) -> No
         shades = luma(face.astype(np.float32))[..., None] * np.float32((1.0, 0.85, 0.65))
         for quality in (95, 85, 75):
             assert monochrome(as_jpeg(np.rint(shades).astype(np.uint8), quality))
+
+
+ORIENTATION_6 = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+ODD_TAGS = {  # tag, type, count, four bytes: Pillow reads them and cannot write them back
+    "a unit as text": (0x0128, 2, 4, b"inc\0"),
+    "a width as a quotient": (0x0100, 5, 1, struct.pack("<I", 38)),  # where it lies
+    "a resolution as bytes": (0x011A, 7, 4, b"\0\1\2\3"),
+    "an orientation as text": (0x0112, 2, 2, b"6\0\0\0"),
+    "an orientation of 9": (0x0112, 3, 1, struct.pack("<HH", 9, 0)),
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TAGS)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_odd_tags_are_no_damage(tmp_path: Path, odd: str, suffix: str) -> None:
+    """Pillow issues 7839, 8605 and 8965: pictures of phones and editors have such."""
+    entries = {ORIENTATION_6[0]: ORIENTATION_6, ODD_TAGS[odd][0]: ODD_TAGS[odd]}
+    packed = b"".join(struct.pack("<HHI", *e[:3]) + e[3] for e in sorted(entries.values()))
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + packed + struct.pack("<I", 0)
+    exif += struct.pack("<II", 40, 1)
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(20, 40)).save(path, exif=exif)
+    size = (40, 20) if "orientation" in odd else (20, 40)
+    assert read_image(path).shape[1::-1] == image_size(path) == size
+
+
+def test_reading_leaves_warnings_as_they_are(tmp_path: Path) -> None:
+    """In several threads too: `catch_warnings` left them off for good."""
+    write_image(tmp_path / "a.png", noise(64, 64))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(read_image, [tmp_path / "a.png"] * 60))
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3)), None])
+def test_what_is_no_picture_is_not_written(tmp_path: Path, pixels: Any) -> None:
+    with pytest.raises(FsrstError, match=r"must be a uint8 array \(H, W, 3\)"):
+        write_image(tmp_path / "a.png", pixels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_no_file_can_have() -> None:
+    with pytest.raises(FsrstError, match="cannot read a*: File name too long"):
+        read_image("a" * 300)

@@ -16,7 +16,7 @@ from fsrst.data.augmentation import move
 from fsrst.data.degradation import degrade
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import Pixels, crop_to, greyed, resize_bicubic
+from fsrst.image import Floats, Pixels, crop_to, greyed, resize_bicubic
 from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.upscaler import (
@@ -317,13 +317,15 @@ def test_there_are_never_more_threads_than_the_machine_has(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_an_openvino_upscaler_of_another_process_is_refused() -> None:
-    """After a fork OpenVINO's threads are gone, and it would wait for them for ever."""
-    pytest.importorskip("openvino")
-    code = """
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_an_upscaler_of_another_process_is_refused(backend: str) -> None:
+    """After a fork its threads are gone, and it would wait for them for ever."""
+    pytest.importorskip(backend)
+    code = f"backend, threads = {backend!r}, {1 if backend == 'openvino' else 2}"
+    code += """
 import os, numpy as np
 from fsrst import FsrstError, open_upscaler
-upscaler = open_upscaler("fsrst2-small", "openvino", threads=1)
+upscaler = open_upscaler("fsrst2-small", backend, threads=threads)
 upscaler(np.zeros((16, 16, 3), np.uint8))
 child = os.fork()
 if child == 0:
@@ -455,18 +457,44 @@ def enlarged(picture: Pixels, side: int, how: Resampling) -> Pixels:
 @pytest.mark.parametrize(("scale", "out"), [(2, 64), (4, 128), (4, 256), (8, 256)])
 def test_references_that_were_enlarged_are_known_by_their_detail(scale: int, out: int) -> None:
     side = out // scale
+
+    def left_out(pictures: list[Pixels]) -> list[int]:
+        return not_worth_it(pictures, [crop_to(p, out, out) for p in pictures], side, side)
+
     for seed in range(3):
         face = draw_face(seed, 0, out)
-        assert finer_part(face, side, side, scale) > 0.4
-        assert not_worth_it([face], side, side, scale) == []
+        assert finer_part(face, side, side) > 0.4
+        assert finer_part(face, side, side, in_blocks=True) > 0.6
+        assert left_out([face]) == []
         for how in (Resampling.BILINEAR, Resampling.BICUBIC, Resampling.LANCZOS):
             coarse = enlarged(face, side, how)
-            assert finer_part(coarse, side, side, scale) < 0.33
-            large = resize_bicubic(coarse, 2 * out, 2 * out)
-            assert not_worth_it([coarse, face, large], side, side, scale) == [0, 2]
-    assert not_worth_it([], side, side, scale) == []
+            assert finer_part(coarse, side, side) < 0.33
+            assert left_out([coarse, face, resize_bicubic(coarse, 2 * out, 2 * out)]) == [0, 2]
+        blocks = enlarged(face, side, Resampling.NEAREST)
+        assert finer_part(blocks, side, side) > 0.33  # their edges are detail to a smooth filter
+        large = np.repeat(np.repeat(blocks, 2, axis=0), 2, axis=1)
+        assert left_out([blocks, face, large]) == [0, 2]
+    assert left_out([]) == []
     plain = np.full((out, out, 3), 90, np.uint8)
-    assert finer_part(plain, side, side, scale) == 0 and not_worth_it([plain], 8, 8, 2) == [0]
+    assert finer_part(plain, side, side) == 0 and left_out([plain]) == [0]
+
+
+def test_references_left_out_are_not_computed() -> None:
+    """Not as empty places either, which cost as much as used ones."""
+    good, small = draw_face(5, 1, 128), draw_face(5, 2, 32)
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    counts: list[int] = []
+    encode = upscaler._runner.encode
+
+    def counted(refs: Floats, present: Floats) -> tuple[Floats, ...]:
+        counts.append(refs.shape[1])
+        return encode(refs, present)
+
+    upscaler._runner.encode = counted  # type: ignore[method-assign]
+    for pictures in ([small, good, small], [small, small], []):
+        upscaler.set_references(pictures)
+        upscaler(degrade(good, 4))
+    assert counts == [1, 1, 1]  # a graph has one place at least
 
 
 def test_enlarged_references_change_nothing() -> None:

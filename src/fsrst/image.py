@@ -8,6 +8,7 @@ with a = -0.5, as the paper's low-resolution inputs were made.
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from fsrst.errors import FsrstError
 from fsrst.files import written_whole
@@ -29,7 +30,21 @@ READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".gif")  # of a .gif the first pictur
 MAX_PIXELS = 100_000_000
 LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
-ORIENTATION = 0x0112  # EXIF: from 5 on width and height change places
+MONOCHROME_PART = 0.025  # of the mean luma, in the dark; colour photographs there have more
+ORIENTATION = 0x0112  # EXIF
+UPRIGHT = {  # by it; from 5 on width and height change places
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, ZeroDivisionError,
+          struct.error)  # fmt: skip
+# Pillow warns of sizes that are refused here
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _HEIC = "export it as JPEG or PNG first"
 _CLIP = "clips are made large by `fsrst video`"
 UNREADABLE = {
@@ -57,7 +72,9 @@ def read_image(path: str | Path) -> Pixels:
     """
     with _opened(Path(path)) as picture:
         picture.load()
-        return np.asarray(_to_rgb(_to_srgb(ImageOps.exif_transpose(picture))))
+        turn = UPRIGHT.get(_orientation(picture))
+        upright = picture if turn is None else picture.transpose(turn)
+        return np.asarray(_to_rgb(_to_srgb(upright)))
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -72,8 +89,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         # Pillow has turned the size of a TIFF already, and would decode a whole PNG to tell
         if picture.format == "TIFF" or (picture.format == "PNG" and "exif" not in picture.info):
             return picture.size
-        turned = picture.getexif().get(ORIENTATION, 1) >= 5
-        return picture.size[::-1] if turned else picture.size
+        return picture.size[::-1] if _orientation(picture) >= 5 else picture.size
 
 
 def animated(path: str | Path) -> bool:
@@ -91,15 +107,18 @@ def animated(path: str | Path) -> bool:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise FsrstError(f"cannot read {path}: no such file") from error
+    except OSError as error:
+        raise FsrstError(f"cannot read {path}: {error.strerror}") from error
     if path.is_dir():
         raise FsrstError(f"cannot read {path}: it is a folder, a picture was expected")
-    if not path.exists():
-        raise FsrstError(f"cannot read {path}: no such file")
-    if path.stat().st_size == 0:
+    if size == 0:
         raise FsrstError(f"cannot read {path}: the file is empty (0 bytes)")
     try:
-        # Pillow warns of sizes that are refused below
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as picture:
+        with Image.open(path) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise FsrstError(
                     f"cannot read {path}: {picture.width}x{picture.height} is over 100 megapixels;"
@@ -109,10 +128,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         hint = UNREADABLE.get(path.suffix.lower(), f"expected one of {', '.join(READ_SUFFIXES)}")
         raise FsrstError(f"cannot read {path}: not a picture; {hint}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FsrstError(f"cannot read {path}: over 100 megapixels; crop it first") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:
+    except PermissionError as error:
+        raise FsrstError(f"cannot read {path}: no permission") from error
+    except DAMAGE as error:
         raise FsrstError(f"cannot read {path}: damaged or truncated picture ({error})") from error
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1 where it says nothing that can be used."""
+    found = picture.getexif().get(ORIENTATION)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
@@ -163,10 +190,11 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
     Raises
     ------
     FsrstError
-        If the suffix is not a picture's, the format cannot hold so many pixels or the place cannot
-        be written.
+        If it is no uint8 RGB picture, the suffix is not a picture's, the format cannot hold so many
+        pixels or the place cannot be written.
     """
     path = Path(path)
+    check_picture(pixels, f"what is written to {path}")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise FsrstError(
             f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'!s};"
@@ -191,6 +219,29 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
             picture.save(temporary, lossless=True)
         else:
             picture.save(temporary)
+
+
+def check_picture(picture: Pixels, what: str) -> None:
+    """Refuse what is no uint8 (H, W, 3).
+
+    Raises
+    ------
+    FsrstError
+        That names ``what``, and what it is instead.
+    """
+    if (
+        not isinstance(picture, np.ndarray)
+        or picture.dtype != np.uint8
+        or picture.ndim != 3
+        or picture.shape[2] != 3
+        or 0 in picture.shape
+    ):
+        found = (
+            f"{picture.dtype} {picture.shape}"
+            if isinstance(picture, np.ndarray)
+            else type(picture).__name__
+        )
+        raise FsrstError(f"{what} must be a uint8 array (H, W, 3), got {found}; use read_image")
 
 
 def to_float(pixels: Pixels) -> Floats:
@@ -234,18 +285,20 @@ def luma(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def monochrome(pixels: Pixels) -> bool:
     """Whether the colours of uint8 (H, W, 3) are one colour's shades, as of grey and toned prints:
-    each channel follows from the luma, but for ``MONOCHROME`` grey levels (root mean square).
+    each channel follows from the luma, but for ``MONOCHROME`` grey levels (root mean square), in
+    the dark ``MONOCHROME_PART`` of the mean luma.
 
     Means of at most 8 x 8 blocks are looked at: JPEG leaves colours in every pixel.
     """
     grid = min(8, pixels.shape[1]), min(8, pixels.shape[0])
     means = Image.fromarray(pixels).resize(grid, Image.Resampling.BOX)
     values = np.asarray(means).reshape(-1, 3).astype(np.float32)
+    bound = min(MONOCHROME, MONOCHROME_PART * float(luma(values).mean()))
     values = values - values.mean(axis=0)
     shade = luma(values)
     variance = float(shade @ shade) + 1e-6
     rest = values - np.outer(shade, shade @ values / variance)
-    return float(np.sqrt(np.mean(rest**2))) < MONOCHROME
+    return float(np.sqrt(np.mean(rest**2))) <= bound
 
 
 def greyed(pixels: Pixels) -> Pixels:

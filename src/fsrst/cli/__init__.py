@@ -9,6 +9,7 @@ Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C)
 import errno
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,7 +54,7 @@ EXTRAS = {
     "onnx": "export",
     "onnxscript": "export",
     "openvino": "openvino",
-    "nncf": "openvino",
+    "nncf": "int8",
     "skimage": "scores",
     "dlib": "scores",
     "face_recognition_models": "scores",
@@ -154,4 +155,5 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module="PIL")  # odd tags of pictures that can be read
     sys.exit(run(sys.argv[1:]))

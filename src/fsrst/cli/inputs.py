@@ -109,10 +109,12 @@ class Reader:
         side = self.upscaler.lr_size
         if side is not None and (width, height) != (side, side):
             if not self.resize:
+                what = "shows a head of" if self.find_face else "is"
+                by_hand = "" if self.find_face else "crop the head and reduce it, or "
                 raise FsrstError(
-                    f"{path} is {width}x{height}, but {self.upscaler.model} takes {side}x{side}:"
-                    " crop the head and reduce it, or let --resize cut the centred square and make"
-                    f" it {side}x{side}"
+                    f"{path} {what} {width}x{height}, but {self.upscaler.model} takes"
+                    f" {side}x{side}: {by_hand}let --resize cut the centred square and make it"
+                    f" {side}x{side}"
                 )
             return side, side
         longer, hint = max(width, height), ""
@@ -166,23 +168,24 @@ def note_own_references(references: list[tuple[Path, Pixels]], sources: list[Pat
         note(f"{sources[0]}: the input itself is no reference; left out of them")
 
 
-def read_references(paths: list[Path], find_face: bool) -> list[tuple[Path, Pixels]]:
-    """The pictures, or their heads; photographs without a face are left out and named."""
-    from fsrst.image import read_image
-
-    for path in paths:
-        _note_if_animated(path)
-    if not find_face:
-        return [(path, read_image(path)) for path in paths]
-    heads = []
-    for path in paths:
+def read_references(paths: list[Path], find_face: bool, *, named: int) -> list[tuple[Path, Pixels]]:
+    """The pictures, or their heads. Photographs without a face are left out and named, and so is
+    what cannot be read, but for the first ``named``, which were asked for one by one."""
+    found = []
+    for number, path in enumerate(paths):
         try:
-            heads.append((path, _cut(*_head(path))))
-        except NoFaceError as error:
+            pixels = _cut(*_head(path)) if find_face else _readable(path)
+            _note_if_animated(path)
+        except UnusableError as error:
+            if number < named and not isinstance(error, NoFaceError):
+                raise
             note(f"{error}; left out")
-    if paths and not heads:
-        raise FsrstError(f"no face found in any of the {len(paths)} references")
-    return heads
+        else:
+            found.append((path, pixels))
+    if paths and not found:
+        what = "no face found in any" if find_face else "none can be read"
+        raise FsrstError(f"{what} of the {len(paths)} references")
+    return found
 
 
 def _readable(path: Path) -> Pixels:

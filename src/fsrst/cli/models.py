@@ -140,9 +140,11 @@ def export(
     _need_suffix(weights, ".safetensors")
     if int8 and not data:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
+    if data and not int8:
+        raise FsrstError("--data calibrates --int8; give both")
     for package in ("nncf", "openvino") if int8 else ():  # said before graphs are written
         if find_spec(package) is None:
-            hint = "install it with: pip install 'fsrst[openvino]'"
+            hint = "install it with: pip install 'fsrst[int8]'"
             raise FsrstError(f"--int8 needs {package}; {hint}")
     samples = _calibration(data) if int8 and data else []
     from fsrst.models.weights import load_weights

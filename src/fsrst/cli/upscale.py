@@ -133,9 +133,11 @@ def upscale(
 
     from fsrst.runtime.upscaler import open_upscaler
 
-    found = read_references(paths, find_face)
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    opened_ms = (time.perf_counter() - start) * 1000
+    found = read_references(paths, find_face, named=len(ref or []))
+    start = time.perf_counter()
     if explain is not None and not upscaler.explains:
         raise FsrstError(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
@@ -151,7 +153,7 @@ def upscale(
     note_own_references(found, [path for path, _ in jobs])
     used = without_input(found, jobs[0][0])
     upscaler.set_references([picture for _, picture in used])
-    setup_ms = (time.perf_counter() - start) * 1000
+    setup_ms = opened_ms + (time.perf_counter() - start) * 1000
     # with these the shares cost nothing; OpenVINO computes the picture again for them
     asked = explain is not None or upscaler.backend != "openvino"
     shared = bool(found) and upscaler.explains and asked
@@ -267,7 +269,7 @@ def _write_extra(
     from fsrst.image import write_image
 
     if strip is not None:
-        write_image(strip, _strip(upscaler, made.lr, made.sr, references))
+        write_image(strip, _strip(upscaler, made, references))
     if explain is not None and made.shares is not None:
         from fsrst.evaluate.explanation import explanation
 
@@ -402,16 +404,18 @@ def counted(references: int) -> str:
     return "1 reference" if references == 1 else f"{references} references"
 
 
-def _strip(upscaler: Upscaler, lr: Pixels, sr: Pixels, references: list[Pixels]) -> Pixels:
+def _strip(upscaler: Upscaler, made: _Made, references: list[Pixels]) -> Pixels:
     from fsrst.evaluate.strips import Panel, panel_height, strip
     from fsrst.image import crop_to, resize_bicubic
 
+    lr, sr = made.lr, made.sr
     height, width = sr.shape[:2]
     panels = [
         Panel(f"input {lr.shape[1]}x{lr.shape[0]}", lr),
         Panel("bicubic", resize_bicubic(lr, width, height)),
-        Panel(upscaler.model, sr, counted(len(references))),
+        Panel(upscaler.model, sr, counted(len(references) - len(made.left_out))),
     ]
-    for number, reference in enumerate(references, start=1):
-        panels.append(Panel(f"reference {number}", crop_to(reference, width, height)))
+    for i, reference in enumerate(references):
+        remark = "left out" if i in made.left_out else ""
+        panels.append(Panel(f"reference {i + 1}", crop_to(reference, width, height), remark))
     return strip(panels, height=panel_height(sr))

@@ -97,10 +97,10 @@ def video(
         raise FsrstError(f"{output} is an input and would be overwritten; choose another output")
     check_places([output])
 
-    found = read_references(paths, find_face)
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if max_side is not None and upscaler.lr_size is not None:
         raise FsrstError(f"--max-side: {upscaler.model} takes one size only; leave it out")
+    found = read_references(paths, find_face, named=len(ref or []))
     upscaler.set_references([picture for _, picture in found])
     try:
         square = _square(source, find_face, box)

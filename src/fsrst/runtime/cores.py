@@ -1,8 +1,10 @@
-"""How many cores this process may compute on."""
+"""How many cores this process may compute on, and whether it is still the same one."""
 
 import os
 import sys
 from pathlib import Path
+
+from fsrst.errors import FsrstError
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -10,6 +12,22 @@ QUOTA = Path("/sys/fs/cgroup/cpu.max")
 def physical_cores() -> int:
     """Physical cores that this process may run on; logical ones where the system does not tell."""
     return max(1, min(_cores(), _quota()))
+
+
+def check_process(process: int) -> None:
+    """Refuse to compute in another process than ``process``, in which threads were started: after a
+    fork they are not there, and it would wait for them.
+
+    Raises
+    ------
+    FsrstError
+        If this is another.
+    """
+    if os.getpid() != process:
+        raise FsrstError(
+            "this upscaler was opened in another process (fork): open one in each, or use"
+            " backend onnxruntime"
+        )
 
 
 def _quota() -> int:

@@ -41,7 +41,7 @@ def quantize_int8(stem: Path, samples: Sequence[CalibrationSample]) -> dict[str,
     Raises
     ------
     FsrstError
-        If the extra ``openvino`` is missing, the graphs are, or a sample has the wrong size.
+        If the extra ``int8`` is missing, the graphs are, or a sample has the wrong size.
     """
     os.environ.setdefault("NNCF_CI", "1")  # or NNCF reports its use to its makers
     try:
@@ -51,7 +51,7 @@ def quantize_int8(stem: Path, samples: Sequence[CalibrationSample]) -> dict[str,
         from nncf.quantization.range_estimator import RangeEstimatorParametersSet
     except ImportError as error:
         raise FsrstError(
-            f"int8 needs {error.name}; install it with: pip install 'fsrst[openvino]'"
+            f"int8 needs {error.name}; install it with: pip install 'fsrst[int8]'"
         ) from error
     stem = Path(stem)
     if not samples:
@@ -129,8 +129,11 @@ def _save(model: Any, stem: Path) -> int:
     description = stem.parent / f"{stem.name}.int8.xml"
     weights = stem.parent / f"{stem.name}.int8.bin"
     with written_whole(description) as temporary:
-        openvino.save_model(model, temporary, compress_to_fp16=True)
-        temporary.with_suffix(".bin").replace(weights)
+        try:
+            openvino.save_model(model, temporary, compress_to_fp16=True)
+            temporary.with_suffix(".bin").replace(weights)
+        finally:
+            temporary.with_suffix(".bin").unlink(missing_ok=True)
     return description.stat().st_size + weights.stat().st_size
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fsrst.errors import FsrstError
 from fsrst.image import Floats
+from fsrst.runtime.cores import check_process
 from fsrst.runtime.header import METADATA_KEY, check_pair, parsed
 
 MAX_FIXED = 8  # graphs compiled for one size and number of references, 10 to 20 MB each
@@ -61,7 +62,7 @@ class OpenVinoBackend:
 
     def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
-        self._check_process()
+        check_process(self._process)
         if self._encode is None:
             model = self._read("encode.onnx")
             header = self._header(model, "encode.onnx")
@@ -75,7 +76,7 @@ class OpenVinoBackend:
 
         The result is valid until the next call: it is the request's own memory.
         """
-        self._check_process()
+        check_process(self._process)
         request = self._request_for(lr, state)
         self._run(request, lr, state)
         frame: Floats = request.get_output_tensor(0).data
@@ -83,19 +84,12 @@ class OpenVinoBackend:
 
     def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w), in float32."""
-        self._check_process()
+        check_process(self._process)
         if self._explain is None:
             self._explain = self._compile(self._read("upscale.onnx"), "upscale.onnx", "f32")
         self._run(self._explain, lr, state)
         sr, shares = (self._explain.get_output_tensor(i).data for i in range(2))
         return sr, shares
-
-    def _check_process(self) -> None:
-        if os.getpid() != self._process:  # OpenVINO's threads are not there, and it would wait
-            raise FsrstError(
-                "this upscaler was opened in another process (fork): open one in each, or use"
-                " backend onnxruntime"
-            )
 
     def _run(self, request: Any, lr: Floats, state: tuple[Floats, ...]) -> None:
         from openvino import Tensor

@@ -17,7 +17,16 @@ from typing import Any, Protocol
 import numpy as np
 
 from fsrst.errors import FsrstError
-from fsrst.image import Floats, Pixels, crop_to, from_planes, greyed, monochrome, to_planes
+from fsrst.image import (
+    Floats,
+    Pixels,
+    check_picture,
+    crop_to,
+    from_planes,
+    greyed,
+    monochrome,
+    to_planes,
+)
 from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.worth import not_worth_it
 
@@ -91,8 +100,10 @@ class Upscaler:
         self._runner = runner
         self._pictures: list[Pixels] = []
         self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
-        self._left_out: dict[tuple[int, int], list[int]] = {}  # of the last size asked for
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
+        self._shown: list[Pixels] = []  # the references at the output's size, of inputs of _judged
+        self._left_out: list[int] = []
+        self._judged: tuple[int, int] | None = None
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
         """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
@@ -113,10 +124,10 @@ class Upscaler:
             raise FsrstError(f"references are a list of pictures, got {found}")
         pictures = list(pictures)
         for number, picture in enumerate(pictures, start=1):
-            _check_picture(picture, f"reference {number}")
+            check_picture(picture, f"reference {number}")
         self._pictures = [picture.copy() for picture in pictures]  # callers reuse their buffers
         self.references = len(self._pictures)
-        self._states, self._left_out = {}, {}
+        self._states, self._judged = {}, None
         if self.lr_size is not None:
             self._state_for(self.lr_size, self.lr_size, grey=False)
 
@@ -126,10 +137,12 @@ class Upscaler:
         because they were enlarged or are blurred (``fsrst.runtime.worth``).
         """
         self.check_size(width, height)
-        size = (height, width)
-        if size not in self._left_out:
-            self._left_out = {size: not_worth_it(self._pictures, *size, self.scale)}
-        return list(self._left_out[size])
+        if self._judged != (height, width):
+            high, wide = self.scale * height, self.scale * width
+            self._shown = [crop_to(picture, wide, high) for picture in self._pictures]
+            self._left_out = not_worth_it(self._pictures, self._shown, height, width)
+            self._judged = (height, width)
+        return list(self._left_out)
 
     def __call__(self, lr: Pixels) -> Pixels:
         """Upscale one picture: uint8 (h, w, 3) -> uint8 (s*h, s*w, 3).
@@ -165,6 +178,8 @@ class Upscaler:
 
     def check_size(self, width: int, height: int) -> None:
         """Raise the FsrstError that a picture of ``width`` x ``height`` [px] would meet, if any."""
+        if not all(isinstance(side, int | np.integer) for side in (width, height)):
+            raise FsrstError(f"a size is two whole numbers [px], got {width!r} and {height!r}")
         if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
             raise FsrstError(
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
@@ -244,8 +259,10 @@ class Upscaler:
         planes = to_planes(lr)[None]
         state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
         sr, shares = self._runner.explain(planes, *state)
-        result = _as_grey_as(lr, from_planes(sr[0]))
-        return result, np.array(shares[0, : self.references])
+        used = self._used(lr.shape[0], lr.shape[1])
+        every = np.zeros((self.references, *shares.shape[2:]), np.float32)
+        every[used] = shares[0, : len(used)]
+        return _as_grey_as(lr, from_planes(sr[0])), every
 
     def _state_for(self, height: int, width: int, grey: bool) -> tuple[Floats, ...]:
         """The references encoded for inputs of one size [px], ``grey`` or not: both are kept until
@@ -255,19 +272,23 @@ class Upscaler:
             self._states, self._size = {}, (height, width)
         if grey not in self._states:
             high, wide = self.scale * height, self.scale * width
+            used = self._used(height, width)
             # a graph has at least one reference; present = 0 takes it out
-            refs = np.zeros((1, max(1, self.references), 3, high, wide), dtype=np.float32)
+            refs = np.zeros((1, max(1, len(used)), 3, high, wide), dtype=np.float32)
             present = np.zeros(refs.shape[:2], dtype=np.float32)
-            left_out = self.left_out(height, width)
-            for i, picture in enumerate(self._pictures):
-                if i not in left_out:
-                    cut = crop_to(picture, wide, high)
-                    refs[0, i], present[0, i] = to_planes(greyed(cut) if grey else cut), 1
+            for place, i in enumerate(used):
+                shown = greyed(self._shown[i]) if grey else self._shown[i]
+                refs[0, place], present[0, place] = to_planes(shown), 1
             self._states[grey] = self._runner.encode(refs, present)
         return self._states[grey]
 
+    def _used(self, height: int, width: int) -> list[int]:
+        """Positions of the references that inputs of one size [px] are upscaled with."""
+        left_out = self.left_out(height, width)
+        return [i for i in range(self.references) if i not in left_out]
+
     def _check_lr(self, picture: Pixels, first: Pixels) -> None:
-        _check_picture(picture, "the input")
+        check_picture(picture, "the input")
         height, width = picture.shape[:2]
         self.check_size(width, height)
         if picture.shape != first.shape:
@@ -281,22 +302,6 @@ def _as_grey_as(lr: Pixels, sr: Pixels) -> Pixels:
     """What comes out of a grey input differs by some levels between its channels."""
     grey = (lr[..., 0] == lr[..., 1]).all() and (lr[..., 1] == lr[..., 2]).all()
     return greyed(sr) if grey else sr
-
-
-def _check_picture(picture: Pixels, what: str) -> None:
-    if (
-        not isinstance(picture, np.ndarray)
-        or picture.dtype != np.uint8
-        or picture.ndim != 3
-        or picture.shape[2] != 3
-        or 0 in picture.shape
-    ):
-        found = (
-            f"{picture.dtype} {picture.shape}"
-            if isinstance(picture, np.ndarray)
-            else type(picture).__name__
-        )
-        raise FsrstError(f"{what} must be a uint8 array (H, W, 3), got {found}; use read_image")
 
 
 def open_upscaler(
