@@ -418,7 +418,7 @@ def data_table(result: dict[str, Any], facts: dict[str, Any]) -> str:
     titles = ["PSNR [dB]", "parameters", "minutes", f"{SCORED} right", "against the whole", "none"]
     titles += ["wrong", "references are worth", "wrong ones harm", *(f"{n} right" for n in others)]
     heading = (
-        f"### {data}, val: {size['samples']} pictures of {size['identities']} people"
+        f"### {data}, {facts['split']}: {size['samples']} pictures of {size['identities']} people"
         f" (data {facts['hash']})"
     )
     missing = [str(count) for count in COUNTS if count not in result["counts"][data]]
@@ -448,7 +448,7 @@ def figure(result: dict[str, Any]) -> Any:
             psnr = [(0.0, scores[str(SCORED)]["conditions"][NONE]["psnr_mean"])]
             psnr += [(float(n), s["conditions"][RIGHT]["psnr_mean"]) for n, s in scores.items()]
             lines.append(Curve(name, sorted(psnr), colour, marks=True))
-        title = f"{facts['name']}, val"
+        title = f"{facts['name']}, {facts['split']}"
         panels.append(chart(lines, title=title, x_label="references", y_label="PSNR [dB]"))
     return beside(panels)
 

@@ -296,7 +296,7 @@ def markdown(result: dict[str, Any]) -> str:
         for person, found in facts.get("distances", {}).items()
     ]
     if rows:
-        titles = ["network", "val split of", "references"]
+        titles = ["network", "scored split of", "references"]
         titles += [f"{q:.0%} below" for q in QUANTILES] + ["beyond the cliff"]
         parts += ["### Distances that trained networks meet", finding(result), table(titles, rows)]
     parts.append(
@@ -342,8 +342,8 @@ def mix_table(result: dict[str, Any], about_data: dict[str, Any]) -> str:
     titles = ["network", "wrong of three", "share of right", "of wrong", "of none"]
     titles += ["PSNR [dB]", "over no references"]
     return (
-        f"### {data}, val: {size['samples']} pictures of {size['identities']} people (data"
-        f" {about_data['hash']})\n\n{table(titles, rows)}"
+        f"### {data}, {about_data['split']}: {size['samples']} pictures of {size['identities']}"
+        f" people (data {about_data['hash']})\n\n{table(titles, rows)}"
     )
 
 

@@ -261,7 +261,9 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for facts in result["data"]:
         data, size = facts["name"], facts["counts"][facts["split"]]
-        where = f"{data}, val: {size['samples']} pictures of {size['identities']} people"
+        where = (
+            f"{data}, {facts['split']}: {size['samples']} pictures of {size['identities']} people"
+        )
         rows = [
             [
                 name,

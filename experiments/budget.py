@@ -155,18 +155,25 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
                 )
         return budget
     about = origin(settings["threads"], smoke)  # the load before ours
-    rate, batch = None, settings["batch_size"]
+    rate, measured, batch = None, None, settings["batch_size"]
     if length.minutes is None:
         samples = max(1, round((length.samples or 0) / batch)) * batch
     else:
         usual = length.config.resolve() == CONFIG.resolve()
-        known = known_rates(out.parent, settings["threads"]) if usual else {}
+        known, measured = known_rates(out.parent, settings["threads"]) if usual else ({}, None)
         rate = known.get(rate_key(settings))
         if rate is None:
+            measured = None
             print(f"{out.name}: measuring its rate", flush=True)
             rate = measured_rate(settings, seconds=0 if smoke else 10, config=length.config)
         samples = max(2, round(rate * length.minutes * 60 / batch)) * batch
-    budget = {"asked": wanted, "measured_samples_per_s": rate, "samples": samples, "origin": about}
+    budget = {
+        "asked": wanted,
+        "measured_samples_per_s": rate,
+        "rates_of": measured,
+        "samples": samples,
+        "origin": about,
+    }
     write_json(path, budget)
     return budget
 
@@ -181,15 +188,16 @@ def rate_key(settings: dict[str, Any]) -> str:
     return f"{settings['model']}-n{settings['n_references']}"
 
 
-def known_rates(runs: Path, threads: int) -> dict[str, float]:
-    """What ``rates.py`` measured with so many threads and wrote beside the runs, if it did."""
+def known_rates(runs: Path, threads: int) -> tuple[dict[str, float], str | None]:
+    """What ``rates.py`` measured with so many threads and wrote beside the runs, and when; nothing
+    if it did not."""
     path = runs / RATES
     if not path.is_file():
-        return {}
+        return {}, None
     found = json.loads(path.read_text(encoding="utf-8"))
     rates: dict[str, float] = found["samples_per_s"]
     measured_with = found.get("origin", {}).get("threads", 1)  # not said: one
-    return rates if measured_with == threads else {}
+    return (rates, found.get("origin", {}).get("date")) if measured_with == threads else ({}, None)
 
 
 def sized(

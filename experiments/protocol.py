@@ -214,6 +214,7 @@ def cell(
         "minutes": study.length.minutes,
         "asked_samples": study.length.samples,
         "config": study.length.config.name,
+        "more_options": more_options(study),
         "smoke": study.smoke,
         "command": study.command,
     }
@@ -237,6 +238,7 @@ def cell(
                 "batch_size": budget["asked"]["batch_size"],
                 "learning_rate": budget["asked"]["learning_rate"],
                 "origin": budget["origin"],
+                "rates_of": budget.get("rates_of"),
             },
             "backend": json.loads((run / BACKEND).read_text(encoding="utf-8")),
             "scores": f"{SCORES}/{out.name}",
@@ -247,6 +249,14 @@ def cell(
         print(f"{name}: {error}", flush=True)
     write_json(path, facts)
     return facts
+
+
+def more_options(study: Study) -> list[str]:
+    """What the command line says beside models, data, seeds and length, where it is not usual."""
+    words = [] if study.threads == 1 else ["--threads", str(study.threads)]
+    if study.vgg != "random":
+        words += ["--vgg", study.vgg if study.vgg == "stlpips" else Path(study.vgg).name]
+    return words
 
 
 def read_cells(results: Path) -> list[dict[str, Any]]:

@@ -331,11 +331,11 @@ def markdown(result: dict[str, Any]) -> str:
         f"`{result['command']}`",
         f"Each run: {budget['samples']:,} samples{why}, batches of {result['batch_size']}, constant"
         " learning rate, no warm-up, no clipping, no averaged weights, alignment at"
-        f" {result['alignment_factor']:g} of the rate; {made(result)}. PSNR: {facts['name']} val,"
-        f" {size['samples']} pictures of {size['identities']} people (data {facts['hash']}), three"
-        " right references. Moved: distance between where the alignment looks and a pixel's own"
-        " place, in pixels of the input. References are worth: over the same network without them."
-        " Failed: a loss or gradient that was not finite. Collapsed:"
+        f" {result['alignment_factor']:g} of the rate; {made(result)}. PSNR: {facts['name']}"
+        f" {facts['split']}, {size['samples']} pictures of {size['identities']} people (data"
+        f" {facts['hash']}), three right references. Moved: distance between where the alignment"
+        " looks and a pixel's own place, in pixels of the input. References are worth: over the"
+        " same network without them. Failed: a loss or gradient that was not finite. Collapsed:"
         f" {COLLAPSED:g} dB below bicubic. Jump: a step with {JUMP:g} times the median loss of the"
         f" {BEFORE} before. The paper prints nothing of this kind.",
         table(

@@ -15,6 +15,7 @@ what `fsrst report` says of the same folders.
 
 import argparse
 import json
+import math
 import shlex
 import statistics
 import sys
@@ -117,6 +118,8 @@ def run(
     cells = [c for group in groups for c in group]
     good = [c for c in cells if "failed" not in c]
     runs = {c["model"]: study.results / RUNS / c["run"] for c in good}
+    rows = [row for group in groups for row in rows_of(group)]
+    spread = max((row.get("right", {}).get("psnr_mean_sd", 0.0) for row in rows), default=0.0)
     again = arguments.remeasure
     costs = costs_of(study.results, runs, study.threads, again=again, smoke=study.smoke)
     result = {
@@ -125,8 +128,8 @@ def run(
         "command": command,
         "cells": cells,
         "costs": costs,
-        "rows": [row for group in groups for row in rows_of(group)],
-        "claims": [claim for group in groups for claim in claims_of(study.results, group)],
+        "rows": rows,
+        "claims": [claim for group in groups for claim in claims_of(study.results, group, spread)],
         "paper": paper(),
     }
     write_json(study.results / "table1.json", result)
@@ -165,12 +168,13 @@ def pair_of(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one pair: bicubic, then the models; means over seeds and their spread."""
-    pair = {
+    pair: dict[str, Any] = {
         "train": cells[0]["train"]["name"],
         "test": cells[0]["test"]["name"],
         "budget": budget_of(cells[0]),
     }
     good = [c for c in cells if "failed" not in c]
+    pair["paper_sets"] = paper_sets(c["summary"] for c in good)
     rows = []
     if good:
         conditions = good[0]["summary"]["conditions"]
@@ -218,9 +222,12 @@ def measures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
     return means
 
 
-def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def claims_of(
+    results: Path, cells: Sequence[dict[str, Any]], seed_spread: float = 0.0
+) -> list[dict[str, Any]]:
     """The paper's order of models, tested on one pair: difference of mean PSNRs over the seeds
-    that both have, with its standard error over pictures, clustered by person."""
+    that both have, with its standard error over pictures, clustered by person. ``seed_spread``
+    [dB]: how much a network's seeds are known to differ (standard deviation)."""
     found = []
     good = [c for c in cells if "failed" not in c]
 
@@ -240,22 +247,32 @@ def claims_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, 
         difference = psnrs[0] - psnrs[1]
         both = [[side[s] for s in seeds] for side in sides]
         unfit = [reason for side in both for reason in unfitness(side)]
+        if len({planned_by(c) for side in both for c in side}) > 1:
+            unfit.append("their lengths were planned by rates of different days")
         found.append(
             {
                 "not_judged": "; ".join(unfit),
                 "train": cells[0]["train"]["name"],
                 "test": cells[0]["test"]["name"],
                 "budget": budget_of(cells[0]),
+                "paper_sets": paper_sets(c["summary"] for c in cells if "failed" not in c),
                 "above": above,
                 "below": below,
                 "difference_db": float(difference.mean()),
                 "standard_error_db": clustered_standard_error(difference, people[0]),
+                "seed_error_db": seed_spread * (2 / len(seeds)) ** 0.5,
                 "pooled_db": pooled(both[0]) - pooled(both[1]),
                 "seeds": seeds,
                 "paper_db": paper_difference(above, below),
             }
         )
     return found
+
+
+def planned_by(cell: dict[str, Any]) -> str | None:
+    """Which measurement of rates said how many samples the cell's minutes are; None: its own."""
+    date: str | None = cell["training"].get("rates_of")
+    return date
 
 
 def unfitness(cells: Sequence[dict[str, Any]]) -> list[str]:
@@ -322,12 +339,26 @@ def protocol_of(result: dict[str, Any]) -> str:
     heavy = [c["model"] for c in good if c["training"]["samples"] < FEW_SAMPLES and not c["smoke"]]
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
-        f" ({configs_of(cells)}); minutes: what it really took, on faster and slower days"
+        f" ({configs_of(cells)}); learning rates and batches are each model's own: of this"
+        " project's networks those found to train well, of the others two to four times the"
+        " published, not tuned further, batches of 4 for ttsr, c2-matching and mrefsr"
+        " (experiments/budget.py);"
+        " minutes: what it really took, on faster and slower days"
         " than that on which samples were counted, often beside another process; a"
         f" line of the log with more than {STOPPED} times the median's seconds per sample, when"
         " other work was let through, counts as the median; right references, PSNR in dB on RGB."
         " Where there are several seeds: mean ± standard deviation over them."
     )
+    planned = {planned_by(c) for c in good if not c["smoke"]}
+    if len(planned) > 1:
+        runs = {
+            date: dict.fromkeys(c["run"] for c in good if planned_by(c) == date) for date in planned
+        }
+        days = "; ".join(
+            f"{date[:10] if date else 'earlier'}: {', '.join(runs[date])}"
+            for date in sorted(planned, key=str, reverse=True)
+        )
+        text += f" Samples were counted by rates of several days, which are not compared: {days}."
     stopped = dict.fromkeys(c["run"] for c in good if "busy_seconds" not in c["training"])
     if stopped:
         text += f" The stops count in the minutes of {', '.join(stopped)}."
@@ -404,6 +435,7 @@ def length_options(cell: dict[str, Any]) -> tuple[str, ...]:
     """What a command line says of the cell's length of training."""
     config = cell.get("config", CONFIG.name)
     words = [] if config == CONFIG.name else ["--config", f"configs/{config}"]
+    words += cell.get("more_options", [])
     if cell["minutes"] is None:
         return (*words, "--samples", str(cell["asked_samples"]))
     return (*words, "--minutes", f"{cell['minutes']:g}")
@@ -461,7 +493,7 @@ def pending(rows: Sequence[dict[str, Any]]) -> str:
 
 def other_data(rows: Sequence[dict[str, Any]]) -> str:
     """What the heading of the paper's numbers says where they are of other data."""
-    return "" if paper_sets({row["test"] for row in rows}) else ", other data"
+    return "" if any(row.get("paper_sets") for row in rows) else ", other data"
 
 
 def value(found: dict[str, float], key: str, digits: int) -> str:
@@ -484,11 +516,12 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
     lines = []
     for claim in claims:
         error = claim["standard_error_db"]
+        seeds_error = claim.get("seed_error_db", 0.0)  # earlier versions do not tell
         printed = ", ".join(f"{name} {db:+.2f}" for name, db in claim["paper_db"].items())
         difference = claim["difference_db"]
-        sure = error is not None and abs(difference) > 2 * error
+        sure = error is not None and abs(difference) > 2 * math.hypot(error, seeds_error)
         said = "holds" if difference > 0 else "**does not hold**"
-        said = said if sure else f"{said}, within two standard errors of 0"
+        said = said if sure else f"{said}, within two standard errors and seeds' spread of 0"
         if claim.get("not_judged"):
             said = f"not judged: {claim['not_judged']}"
         lines.append(
@@ -504,9 +537,9 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
     theirs = f"in the paper [dB]{other_data(claims)}"
     return (
         "Order of two networks, here and in the paper. Here: mean PSNR of pictures, ± standard"
-        " error over them, clustered by person (that another seed would differ too is not in it);"
-        " beside it pooled PSNR, which the paper's most likely is.\n\n"
-        + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)
+        " error over them, clustered by person; beside it pooled PSNR, which the paper's most"
+        " likely is. The verdict also counts the largest spread that seeds have in these"
+        " tables.\n\n" + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)
     )
 
 
@@ -529,11 +562,13 @@ def cost_table(costs: dict[str, Any]) -> str:
             ]
         )
     about = [cost["origin"] for cost in costs.values()]
+    made = ", ".join(sorted({f"{a['date'][:10]}, commit {a['commit']}" for a in about}))
+    threads = ", ".join(sorted({f"{a['threads']} thread(s)" for a in about}))
     loads = ", ".join(sorted({str(a["machine"]["load_before"]) for a in about}))
     return (
-        "One 32x32 -> 128x128 frame, references encoded before; whole call, uint8 to uint8, one"
-        f" thread; load of the machine before: {loads}. Memory: peak of a fresh process above what"
-        " it held before the model was opened.\n\n" + table(titles, lines)
+        "One 32x32 -> 128x128 frame, references encoded before; whole call, uint8 to uint8,"
+        f" {threads}; {made}; load of the machine before: {loads}. Memory: peak of a fresh process"
+        " above what it held before the model was opened.\n\n" + table(titles, lines)
     )
 
 

@@ -5,6 +5,7 @@ minutes.
 """
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -444,6 +445,30 @@ def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
     assert "| -1.10 ± 0.10 | +0.00 | DFD +0.33 | **does not hold** |" in text
 
 
+def test_claims_know_that_seeds_differ(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
+        made_up(tmp_path, "resnet", 13, [31, 32, 31, 33.4], 0),
+    ]
+    (claim,) = table1.claims_of(tmp_path, cells, 0.5)
+    assert claim["seed_error_db"] == pytest.approx(0.5 * 2**0.5)
+    assert "**does not hold**, within two standard errors and seeds'" in table1.claim_table([claim])
+    (claim,) = table1.claims_of(tmp_path, cells, 0.1)
+    assert "| **does not hold** |" in table1.claim_table([claim])
+
+
+def test_lengths_by_rates_of_different_days_are_not_compared(tmp_path: Path) -> None:
+    cells = [
+        made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
+        made_up(tmp_path, "resnet", 13, [31, 32, 31, 33.4], 0),
+    ]
+    cells[0]["training"]["rates_of"] = "2026-02-01T00"
+    text = table1.claim_table(table1.claims_of(tmp_path, cells))
+    assert "not judged: their lengths were planned by rates of different days" in text
+    cells[1]["training"]["rates_of"] = "2026-02-01T00"
+    assert "not judged" not in table1.claim_table(table1.claims_of(tmp_path, cells))
+
+
 def test_claims_against_untrained_networks_are_not_judged(tmp_path: Path) -> None:
     cells = [
         made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
@@ -699,4 +724,14 @@ def test_mistakes_are_one_line(
     assert protocol.finished(script.main) == 2
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", ["table1", "table2", "figures"])
+def test_the_smoke_run_reaches_its_end(script: str, tmp_path: Path) -> None:
+    """Training, export, prediction, scores and tables of the real command, on drawn faces."""
+    command = [sys.executable, str(ROOT / f"experiments/{script}.py"), "--smoke"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "written: " in done.stdout
     assert not any(tmp_path.iterdir())
