@@ -14,6 +14,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import sizes  # noqa: E402
 import speed  # noqa: E402
+import training  # noqa: E402
 
 
 @pytest.fixture
@@ -65,6 +66,15 @@ def test_targets_of_speed() -> None:
         "fsrst upscale from a cold start [ms]",
     ]
     assert len(lines) == 7
+
+
+def test_training(arguments: Path) -> None:
+    training.main()
+    found, before = json.loads(arguments.read_text()), published("training")
+    assert found.keys() == before.keys()
+    assert found["samples_per_s"].keys() == before["samples_per_s"].keys()
+    assert min(found["samples_per_s"].values()) > 0
+    assert 0.1 < found["peak_memory_gb"] < 4
 
 
 def test_sizes(arguments: Path) -> None:

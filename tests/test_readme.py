@@ -1,9 +1,11 @@
 """What README and docs say is true: commands parse, links lead somewhere, tables are made."""
 
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -82,6 +84,18 @@ def test_the_table_of_scores_is_that_of_the_shipped_weights(
     release = importlib.import_module("release")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert release.with_scores(readme) == readme
+
+
+def test_the_cards_are_what_the_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    release = importlib.import_module("release")
+    sets = json.loads((ROOT / "benchmarks/results/aggregation.json").read_text())["data"]
+    manifests = {s["name"]: SimpleNamespace(name=s["name"], info=s) for s in sets}
+    for path in sorted(release.WEIGHTS.glob("*.safetensors")):
+        header = read_header(path)
+        scored = [found["data"].split()[0] for found in release.scores_in(header)]
+        card = release.card(path.stem, header, [manifests[name] for name in scored])
+        assert (release.CARDS / f"{path.stem}.md").read_text(encoding="utf-8") == card
 
 
 def test_model_cards_tell_the_whole_training(monkeypatch: pytest.MonkeyPatch) -> None:
