@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from curves import seconds_of
 from geometry import corner_error, draw_maps, draw_small_maps, image_error, inverse, numbers_error
 from protocol import require_length
 from safetensors.torch import load_file, save_file
@@ -311,9 +312,6 @@ def facts_of(out: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """The plan of a finished run, its curve, and the minutes its steps took."""
     with (out / "curve.csv").open(encoding="utf-8", newline="") as lines:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(lines)]
-    seconds, before = 0.0, 0.0
-    for row in rows:
-        seconds += (row["samples"] - before) / row["samples_per_s"]
-        before = row["samples"]
+    seconds = seconds_of([(row["samples"], row["samples_per_s"]) for row in rows])
     curve = [[row["samples"], row["watched"]] for row in rows]
     return {**plan, "minutes_spent": round(seconds / 60, 2), "curve": curve}

@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+from curves import seconds_of
 from measure import origin
 
 from fsrst.data.augmentation import Augmentation
@@ -254,8 +255,6 @@ def spent(run: Path) -> dict[str, float]:
     """Samples, seconds and last loss that a run's metrics tell, also after interruptions."""
     with (run / METRICS).open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    seconds, before = 0.0, 0.0
-    for row in rows:
-        seconds += (float(row["samples"]) - before) / float(row["samples_per_s"])
-        before = float(row["samples"])
-    return {"samples": before, "seconds": seconds, "last_loss": float(rows[-1]["loss"])}
+    rates = [(float(row["samples"]), float(row["samples_per_s"])) for row in rows]
+    last_loss = float(rows[-1]["loss"])
+    return {"samples": rates[-1][0], "seconds": seconds_of(rates), "last_loss": last_loss}

@@ -145,6 +145,12 @@ def column(metrics: Path, key: str) -> list[Point]:
         return [(float(row["samples"]), float(row[key])) for row in csv.DictReader(lines)]
 
 
+def seconds_of(rates: Sequence[Point]) -> float:
+    """What a log's lines (samples so far, samples/s since the line before) add up to."""
+    befores = [0.0, *(samples for samples, _ in rates)]
+    return sum((s - before) / rate for (s, rate), before in zip(rates, befores, strict=False))
+
+
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]

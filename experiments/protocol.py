@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from budget import BUDGET, CONFIG, RECIPES, Diverged, Length, spent, train_for
-from curves import column
+from curves import column, seconds_of
 
 from fsrst.data.manifest import MANIFEST, Manifest, load_manifest
 from fsrst.data.synthetic import write_synthetic
@@ -132,12 +132,7 @@ def busy_seconds(run: Path) -> float:
     row's seconds per sample counts as the median."""
     rows = column(run / METRICS, "samples_per_s")
     usual = statistics.median(1 / rate for _, rate in rows)
-    seconds, before = 0.0, 0.0
-    for samples, rate in rows:
-        each = 1 / rate if 1 / rate <= STOPPED * usual else usual
-        seconds += (samples - before) * each
-        before = samples
-    return seconds
+    return seconds_of([(s, rate if 1 / rate <= STOPPED * usual else 1 / usual) for s, rate in rows])
 
 
 # --- scores -----------------------------------------------------------------

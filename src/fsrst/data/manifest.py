@@ -367,10 +367,10 @@ def wrong_person(samples: Sequence[Sample], sample: Sample) -> Sample:
     FsrstError
         If the list holds one identity only.
     """
-    groups = by_identity(samples)
-    names = list(groups)
+    names = sorted({other.identity for other in samples})
     if len(names) < 2:
         raise FsrstError(
             "references of a wrong person need at least two identities in the split; add people"
         )
-    return groups[names[(names.index(sample.identity) + 1) % len(names)]][0]
+    wanted = names[(names.index(sample.identity) + 1) % len(names)]
+    return next(other for other in samples if other.identity == wanted)
