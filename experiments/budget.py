@@ -42,8 +42,8 @@ TINY = {"vgg_width": 8}
 class Recipe:
     """What differs between models.
 
-    The rates: for this project's networks those found to train well, for the others two to four
-    times the published ones, since the run is short.
+    The rates: for this project's networks those found to train well, for the others the published
+    ones or up to four times these, since the run is short.
     """
 
     learning_rate: float
@@ -198,7 +198,8 @@ def known_rates(runs: Path, threads: int) -> tuple[dict[str, float], str | None]
     found = json.loads(path.read_text(encoding="utf-8"))
     rates: dict[str, float] = found["samples_per_s"]
     measured_with = found.get("origin", {}).get("threads", 1)  # not said: one
-    return (rates, found.get("origin", {}).get("date")) if measured_with == threads else ({}, None)
+    when = found.get("rates_of", found.get("origin", {}).get("date"))
+    return (rates, when) if measured_with == threads else ({}, None)
 
 
 def sized(

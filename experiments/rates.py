@@ -73,6 +73,8 @@ def main(argv: Sequence[str]) -> None:
         factor = planned["measured_samples_per_s"] / rates[rate_key(asked)]
     rates = {key: rate * factor for key, rate in rates.items()}
     result = {"samples_per_s": rates, "measured": found, "factor": factor, "origin": about}
+    if planned is not None:  # what is planned by them is as long as that run
+        result["rates_of"] = planned.get("rates_of")
     write_json(runs / RATES, {**result, "like": arguments.like, "data": data.hash})
     print(f"written: {runs / RATES}")
 

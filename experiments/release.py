@@ -232,7 +232,9 @@ def score_lines(name: str, found: dict[str, Any], manifest: Manifest) -> list[st
     if not (WEIGHTS / f"{name}.int8.xml").is_file():
         text += " Its int8 graph is not shipped; `fsrst export --int8` makes it."
     if manifest.name == "photo":
-        most = ", and most of what references give comes from them" if "fsrst2" in name else ""
+        most = (
+            ", and most of what references give in PSNR comes from them" if "fsrst2" in name else ""
+        )
         text += f" Two of these pictures have the same photograph among their references{most}"
         text += " (docs/results.md)."
     return [*lines, "", text, ""]

@@ -324,7 +324,9 @@ def nearest_at_equal_time(table1: dict[str, Any]) -> list[dict[str, Any]]:
         and row["model"] != "bicubic"
         and "identity_distance" in row.get("right", {})
     ]
-    return sorted((r for r in rows if r["budget"] == rows[0]["budget"]), key=distance)
+    lengths = [(row["budget"], row.get("rates_of")) for row in rows]
+    alike = [r for r, length in zip(rows, lengths, strict=True) if length == lengths[0]]
+    return sorted(alike, key=distance)
 
 
 def distance(row: dict[str, Any]) -> float:

@@ -188,6 +188,7 @@ def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "references": mine[0]["references"],
             "seeds": [c["seed"] for c in passed],
             "failures": [c["failed"] for c in mine if "failed" in c],
+            "rates_of": sorted({str(planned_by(c)) for c in passed}),
         }
         if passed:
             conditions = [c["summary"]["conditions"] for c in passed]
@@ -270,7 +271,8 @@ def claims_of(
 
 
 def planned_by(cell: dict[str, Any]) -> str | None:
-    """Which measurement of rates said how many samples the cell's minutes are; None: its own."""
+    """Which measurement of rates said how many samples the cell's minutes are; None: one at the
+    run's own start, or of an earlier version."""
     date: str | None = cell["training"].get("rates_of")
     return date
 
@@ -340,8 +342,8 @@ def protocol_of(result: dict[str, Any]) -> str:
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
         f" ({configs_of(cells)}); learning rates and batches are each model's own: of this"
-        " project's networks those found to train well, of the others two to four times the"
-        " published, not tuned further, batches of 4 for ttsr, c2-matching and mrefsr"
+        " project's networks those found to train well, of the others the published ones or up to"
+        " four times these, not tuned further, batches of 4 for ttsr, c2-matching and mrefsr"
         " (experiments/budget.py);"
         " minutes: what it really took, on faster and slower days"
         " than that on which samples were counted, often beside another process; a"
@@ -355,7 +357,7 @@ def protocol_of(result: dict[str, Any]) -> str:
             date: dict.fromkeys(c["run"] for c in good if planned_by(c) == date) for date in planned
         }
         days = "; ".join(
-            f"{date[:10] if date else 'earlier'}: {', '.join(runs[date])}"
+            f"{date[:10] if date else 'their own, or earlier'}: {', '.join(runs[date])}"
             for date in sorted(planned, key=str, reverse=True)
         )
         text += f" Samples were counted by rates of several days, which are not compared: {days}."
@@ -538,8 +540,14 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
     return (
         "Order of two networks, here and in the paper. Here: mean PSNR of pictures, ± standard"
         " error over them, clustered by person; beside it pooled PSNR, which the paper's most"
-        " likely is. The verdict also counts the largest spread that seeds have in these"
-        " tables.\n\n" + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)
+        " likely is."
+        + (
+            " The verdict also counts the largest spread that seeds have in these tables."
+            if all("seed_error_db" in claim for claim in claims)
+            else ""
+        )
+        + "\n\n"
+        + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)
     )
 
 

@@ -155,14 +155,15 @@ def test_of_a_folder_of_references_the_good_ones_are_taken(
     refs.mkdir()
     (face / "a.png").rename(refs / "a.png")
     (refs / "b.png").write_bytes((refs / "a.png").read_bytes()[:500])
-    assert call("upscale", face / "lr.png", "--refs-dir", refs, *common) == 0
+    assert call("upscale", face / "lr.png", "--refs-dir", refs, *common, "--json") == 0
     said = capsys.readouterr()
     assert f"cannot read {refs / 'b.png'}: damaged" in said.err and "; left out" in said.err
-    assert "1 reference" in said.out
+    found = json.loads(said.out)
+    assert found["references"] == 1 and found["references_unusable"] == [str(refs / "b.png")]
     assert call("upscale", face / "lr.png", "--ref", refs / "b.png", *common) == 2
     (refs / "a.png").unlink()
     assert call("upscale", face / "lr.png", "--refs-dir", refs, *common) == 2
-    assert "none can be read of the 1 references" in capsys.readouterr().err
+    assert "nothing can be used of the 1 references" in capsys.readouterr().err
 
 
 def test_the_strip_says_which_references_are_left_out(

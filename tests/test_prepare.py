@@ -1,6 +1,7 @@
 """Folders, the authors' layout and clips -> prepared data sets."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fsrst.cli import run
 from fsrst.data.faces import Face, aligned_face
@@ -112,6 +114,28 @@ def test_folder_leaves_out_copies(tmp_path: Path) -> None:
     assert len(manifest.samples) == 8
     left_out = manifest.info["made_by"]["val"]["left_out"]
     assert left_out == {"a/0.png": "the same picture as a/0 (1).png"}
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="a name of other systems")
+def test_names_that_no_sample_can_have_are_refused_before_anything_is_replaced(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out"
+    before = prepare_folder(people(tmp_path / "in"), out, split="val", size=32)
+    picture = tmp_path / "in" / "a" / "x\\y.png"
+    picture.write_bytes((tmp_path / "in" / "a" / "0.png").read_bytes())
+    with pytest.raises(FsrstError, match="is no file name"):
+        prepare_folder(tmp_path / "in", out, split="val", size=32)
+    assert load_manifest(out) == before
+
+
+def test_folder_of_another_prefix_is_refused_where_pictures_are_missing(tmp_path: Path) -> None:
+    source, out = people(tmp_path / "in"), tmp_path / "out"
+    first = prepare_folder(source, out, split="train", size=32, prefix="p-")
+    (out / first.samples[0].target).unlink()
+    with pytest.raises(FsrstError, match="not on disk; prepare again"):
+        prepare_folder(source, out, split="train", size=32, prefix="q-")
+    assert not (out / "images/train/q-a").exists()
 
 
 def test_folder_of_a_prefix_repairs_its_own_pictures(tmp_path: Path) -> None:
@@ -459,7 +483,9 @@ def test_author_pictures_that_share_a_file_are_of_one_person(tmp_path: Path) -> 
     copy("rf/3/3.png", "rf/4/2.png")  # the last joins two people
     manifest = prepare_author_layout(source, tmp_path / "out", split="val", size=32)
     assert {s.identity for s in manifest.samples} == {"val-1"}
-    copy("hr/1.png", "rf/1/3.png")
+    resaved = source / "rf/1/3.png"  # other bytes, the same pixels
+    Image.open(source / "hr/1.png").save(resaved, compress_level=0)
+    assert resaved.read_bytes() != (source / "hr/1.png").read_bytes()
     with pytest.raises(FsrstError, match=r"rf/1/3\.png is the same picture as .*hr/1\.png"):
         prepare_author_layout(source, tmp_path / "other", split="val", size=32)
     assert not (tmp_path / "other").exists()
@@ -923,7 +949,7 @@ def test_two_clips_never_share_a_name(tmp_path: Path, clips: tuple[str, ...], me
         ({"target": None}, "line 1: not a sample .*None is no text"),
         ({"references": [5]}, "line 1: not a sample .*5 is no text"),
         ({"references": "abc"}, "line 1: not a sample .*no list"),
-        ({"id": "../../evil"}, "sample id '../../evil' is not fit for a file name"),
+        ({"id": "../../evil"}, "'../../evil' is no file name"),
         ({"references": ["a.png"]}, "'a' has its target among its references"),
         ({"references": ["../b.png"]}, "../b.png leads out of the data set"),
         ({"references": ["/b.png"]}, "/b.png leads out of the data set"),
@@ -936,6 +962,13 @@ def test_a_damaged_manifest(tmp_path: Path, changes: dict[str, object], message:
     (tmp_path / "a.png").touch()
     (tmp_path / "manifest.jsonl").write_text(line, encoding="utf-8-sig")  # a mark is taken
     with pytest.raises(FsrstError, match=message):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("line", ["null", "5", '"abc"', "[]"])
+def test_a_line_of_a_manifest_that_is_no_object(tmp_path: Path, line: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(line)
+    with pytest.raises(FsrstError, match="line 1: not a sample .*no object"):
         load_manifest(tmp_path)
 
 

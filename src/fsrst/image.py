@@ -111,8 +111,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         size = path.stat().st_size
     except FileNotFoundError as error:
         raise FsrstError(f"cannot read {path}: no such file") from error
-    except OSError as error:
-        raise FsrstError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # too long a name, or one with a zero in it
+        raise FsrstError(f"cannot read {path}: {error}") from error
     if path.is_dir():
         raise FsrstError(f"cannot read {path}: it is a folder, a picture was expected")
     if size == 0:
@@ -128,7 +128,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         hint = UNREADABLE.get(path.suffix.lower(), f"expected one of {', '.join(READ_SUFFIXES)}")
         raise FsrstError(f"cannot read {path}: not a picture; {hint}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombWarning as error:  # where warnings are errors
+        raise FsrstError(f"cannot read {path}: {error}") from error
+    except Image.DecompressionBombError as error:
         raise FsrstError(f"cannot read {path}: over 100 megapixels; crop it first") from error
     except PermissionError as error:
         raise FsrstError(f"cannot read {path}: no permission") from error
@@ -138,7 +140,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _orientation(picture: Image.Image) -> int:
     """EXIF's, 1 to 8; 1 where it says nothing that can be used."""
-    found = picture.getexif().get(ORIENTATION)
+    try:
+        found = picture.getexif().get(ORIENTATION)
+    except (*DAMAGE, Warning):
+        return 1
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 

@@ -171,7 +171,7 @@ def note_own_references(references: list[tuple[Path, Pixels]], sources: list[Pat
 def read_references(paths: list[Path], find_face: bool, *, named: int) -> list[tuple[Path, Pixels]]:
     """The pictures, or their heads. Photographs without a face are left out and named, and so is
     what cannot be read, but for the first ``named``, which were asked for one by one."""
-    found = []
+    found, faceless = [], 0
     for number, path in enumerate(paths):
         try:
             pixels = _cut(*_head(path)) if find_face else _readable(path)
@@ -180,12 +180,19 @@ def read_references(paths: list[Path], find_face: bool, *, named: int) -> list[t
             if number < named and not isinstance(error, NoFaceError):
                 raise
             note(f"{error}; left out")
+            faceless += isinstance(error, NoFaceError)
         else:
             found.append((path, pixels))
     if paths and not found:
-        what = "no face found in any" if find_face else "none can be read"
-        raise FsrstError(f"{what} of the {len(paths)} references")
+        why = "no face found in any" if faceless == len(paths) else "nothing can be used"
+        raise FsrstError(f"{why} of the {len(paths)} references")
     return found
+
+
+def unusable_references(paths: list[Path], found: list[tuple[Path, Pixels]]) -> list[str]:
+    """The references that cannot be read or show no face."""
+    used = {path for path, _ in found}
+    return [str(path) for path in paths if path not in used]
 
 
 def _readable(path: Path) -> Pixels:

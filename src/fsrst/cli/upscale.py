@@ -17,6 +17,7 @@ from fsrst.cli.inputs import (
     pictures_in,
     read_references,
     reference_paths,
+    unusable_references,
     without_input,
 )
 from fsrst.cli.output import note, progress_shown, say, say_json
@@ -164,6 +165,7 @@ def upscale(
         "backend": upscaler.backend,
         "precision": upscaler.precision,
         "references": len(used),
+        "references_unusable": unusable_references(paths, found),
         "setup_ms": round(setup_ms, 1),
     }
     with progress_shown() as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fsrst.cli.inputs import read_references, reference_paths, square_of_box
+from fsrst.cli.inputs import read_references, reference_paths, square_of_box, unusable_references
 from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.cli.remarks import note_left_out
 from fsrst.cli.upscale import (
@@ -125,6 +125,7 @@ def video(
         "backend": upscaler.backend,
         "precision": upscaler.precision,
         "references": upscaler.references,
+        "references_unusable": unusable_references(paths, found),
         "references_left_out": frames.left_out,
         "square": list(square) if square else None,
         "frames": done.frames,

@@ -105,6 +105,8 @@ def _to_line(sample: Sample) -> str:
 
 def _from_line(line: str) -> Sample:
     fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise TypeError(f"{fields!r} is no object")
     references = fields.pop("references")
     if not isinstance(references, list):
         raise TypeError("references is no list")
@@ -139,8 +141,7 @@ def check(root: Path, samples: Sequence[Sample]) -> None:
         if sample.id in seen:
             raise FsrstError(f"{root}: sample id {sample.id!r} occurs twice")
         seen.add(sample.id)
-        if not sample.id or set(sample.id) & set("/\\") or sample.id.startswith("."):
-            raise FsrstError(f"{root}: sample id {sample.id!r} is not fit for a file name")
+        require_file_name(sample.id, root)
         if sample.target in sample.references:
             raise FsrstError(f"{root}: sample {sample.id!r} has its target among its references")
         files.update((sample.target, *sample.references))
@@ -314,19 +315,20 @@ def withdraw(root: Path) -> None:
     (root / MANIFEST).unlink(missing_ok=True)
 
 
-def require_utf8(paths: Iterable[Path]) -> None:
-    """Refuse files whose names no manifest can hold.
+def require_file_name(sample_id: str, where: Path) -> None:
+    """Refuse a sample id that cannot be a file's name: pictures are written under it.
 
     Raises
     ------
     FsrstError
-        That names the first.
+        That names ``where`` it comes from.
     """
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise FsrstError(f"the name of {str(path)!r} is not UTF-8; rename it") from error
+    if not sample_id or set(sample_id) & set("/\\") or sample_id.startswith("."):
+        raise FsrstError(f"{where}: {sample_id!r} is no file name; without / and \\ and dot before")
+    try:
+        sample_id.encode()
+    except UnicodeEncodeError as error:
+        raise FsrstError(f"the name of {str(where)!r} is not UTF-8; rename it") from error
 
 
 def require_plain_name(option: str, name: str) -> None:

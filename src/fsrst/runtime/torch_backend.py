@@ -28,7 +28,7 @@ class TorchBackend:
                 f"backend torch needs {error.name}; install it with: pip install 'fsrst[torch]'"
             ) from error
         self._torch = torch
-        self._process = os.getpid()
+        self._process = os.getpid() if threads > 1 else None  # one thread starts no others
         torch.set_num_threads(threads)
         model, header = load_weights(weights)
         self._model = model.fuse().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -39,9 +39,13 @@ class TorchBackend:
             "explains": model.explains,
         }
 
+    def _check_process(self) -> None:
+        if self._process is not None:
+            check_process(self._process)
+
     def encode(self, refs: Floats, present: Floats) -> tuple[Floats, ...]:
         """refs (B, N, 3, s*h, s*w), present (B, N) -> the state, each tensor (B, N, ...)."""
-        check_process(self._process)
+        self._check_process()
         with self._torch.inference_mode():
             state = self._model.encode(
                 self._torch.from_numpy(refs), self._torch.from_numpy(present)
@@ -50,7 +54,7 @@ class TorchBackend:
 
     def upscale(self, lr: Floats, *state: Floats) -> Floats:
         """lr (B, 3, h, w) and a state of the same batch -> sr (B, 3, s*h, s*w), unclamped."""
-        check_process(self._process)
+        self._check_process()
         with self._torch.inference_mode():
             tensors = tuple(self._torch.from_numpy(array) for array in state)
             result: Floats = self._model.upscale(self._torch.from_numpy(lr), tensors).numpy()
@@ -58,7 +62,7 @@ class TorchBackend:
 
     def explain(self, lr: Floats, *state: Floats) -> tuple[Floats, Floats]:
         """``sr``, and the share of every reference in its pixels, (B, N, s*h, s*w)."""
-        check_process(self._process)
+        self._check_process()
         with self._torch.inference_mode():
             tensors = tuple(self._torch.from_numpy(array) for array in state)
             sr, shares = self._model.upscale_explained(self._torch.from_numpy(lr), tensors)

@@ -159,7 +159,8 @@ class Upscaler:
 
         Else OpenVINO compiles a model that takes any size at the first frame of a size, for all
         sizes, and at the ninth once more, for that size alone: a second or two each. A change of
-        the number of references, or of the size, asks for it again.
+        the size, or of the number of references that are used for it (those set less ``left_out``),
+        asks for it again.
         """
         frames = 1
         if self.backend == "openvino" and self.lr_size is None:

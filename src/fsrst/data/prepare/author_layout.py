@@ -15,7 +15,7 @@ from fsrst.data.manifest import (
     Manifest,
     Sample,
     check_place,
-    require_utf8,
+    require_file_name,
     take_out,
     write_manifest,
 )
@@ -67,7 +67,8 @@ def prepare_author_layout(
         references_of[target] = _pictures(source / "rf" / name)
         if not references_of[target]:
             raise FsrstError(f"{source / 'rf' / name / '1.png'} is missing; {LAYOUT}")
-        require_utf8([target, *references_of[target]])
+        for path in (target, *references_of[target]):
+            require_file_name(f"{split}-{path.stem}", path)
     identity_of = _identities(references_of, split)
     take_out(out, split)  # a stopped run must not leave half of each
     samples: list[Sample] = []
@@ -95,28 +96,36 @@ def prepare_author_layout(
 
 
 def _identities(references_of: dict[Path, list[Path]], split: str) -> dict[Path, str]:
-    """Target -> person; targets with a file in common, their own or a reference, are of one.
+    """Target -> person; targets with a picture in common, their own or a reference, are of one,
+    called after the first of them.
 
     Raises
     ------
     FsrstError
-        If one of a target's references is the same file.
+        If a picture cannot be read, or one of a target's references is the target.
     """
     person_of: dict[Path, str] = {}
-    seen: dict[str, str] = {}  # content of a file -> person
+    seen: dict[str, str] = {}  # pixels -> person
     for target, references in references_of.items():
-        own = sha256(target.read_bytes()).hexdigest()
-        content = {sha256(path.read_bytes()).hexdigest(): path for path in references}
+        own = _pixels(target)
+        content = {_pixels(path): path for path in references}
         if own in content:
             raise FsrstError(f"{content[own]} is the same picture as {target}; take it out")
-        known = sorted({seen[file] for file in (own, *content) if file in seen})
+        here = {seen[picture] for picture in (own, *content) if picture in seen}
+        known = [person for person in dict.fromkeys(person_of.values()) if person in here]
         person = known[0] if known else f"{split}-{target.stem}"
         person_of[target] = person
         seen.update(dict.fromkeys((own, *content), person))
         for other in known[1:]:  # this one joins them
             person_of = {t: person if p == other else p for t, p in person_of.items()}
-            seen = {file: person if p == other else p for file, p in seen.items()}
+            seen = {picture: person if p == other else p for picture, p in seen.items()}
     return person_of
+
+
+def _pixels(path: Path) -> str:
+    """Names a picture's pixels."""
+    pixels = read_image(path)
+    return f"{pixels.shape} {sha256(pixels.tobytes()).hexdigest()}"
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -18,11 +18,12 @@ from fsrst.data.manifest import (
     MANIFEST,
     Manifest,
     Sample,
+    check,
     check_place,
     load_manifest,
     read_unchecked,
+    require_file_name,
     require_plain_name,
-    require_utf8,
     take_out,
     write_manifest,
 )
@@ -203,9 +204,9 @@ def _check_ids(people: dict[str, dict[str, Path]]) -> None:
     """Refuse two pictures that would be one sample, and names that no manifest can hold."""
     taken: dict[str, Path] = {}
     for identity, pictures in people.items():
-        require_utf8(pictures.values())
         for inside, picture in pictures.items():
             sample_id = _id(identity, inside)
+            require_file_name(sample_id, picture)
             other = taken.setdefault(sample_id, picture)
             if other is not picture:
                 raise FsrstError(
@@ -218,7 +219,9 @@ def _check_prefix(out: Path, split: str, prefix: str) -> None:
     if not (out / MANIFEST).is_file():
         return
     of_split = f"{split}:"
-    before = read_unchecked(out)  # pictures of this prefix may be missing
+    before = read_unchecked(out)
+    others = [s for s in before.samples if s.split != split or not s.identity.startswith(prefix)]
+    check(out, others)  # pictures of this prefix may be missing: preparing again is the remedy
     made_by = before.info.get("made_by", {})
     if of_split + prefix not in made_by:
         for sample in before.samples:

@@ -26,7 +26,7 @@ from fsrst.data.manifest import (
     Manifest,
     Sample,
     check_place,
-    require_utf8,
+    require_file_name,
     take_out,
     write_manifest,
 )
@@ -155,9 +155,9 @@ def find_clips(source: Path) -> list[Clip]:
 
 def _check_ids(clips: Sequence[Clip]) -> None:
     """Refuse clips whose samples or folders would be another's, and names no manifest can hold."""
-    require_utf8(clip.path for clip in clips)
     taken: dict[str, Path] = {}
     for clip in clips:
+        require_file_name(f"{clip.identity}-{clip.name}", clip.path)
         other = taken.setdefault(f"{clip.identity}-{clip.name}", clip.path)
         if other is not clip.path:
             raise FsrstError(
