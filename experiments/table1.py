@@ -553,7 +553,8 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
 
 def cost_table(costs: dict[str, Any]) -> str:
     titles = ["model", "parameters", "GMAC per frame", "GMAC once per reference set",
-              "ms per frame (interquartile range)", "backend", "memory [MB]"]  # fmt: skip
+              "ms per frame (interquartile range)", "backend", "memory [MB]",
+              "measured"]  # fmt: skip
     lines = []
     for model in (name for name in MODELS if name in costs):
         cost = costs[model]
@@ -567,6 +568,7 @@ def cost_table(costs: dict[str, Any]) -> str:
                 f"{call['median_ms']:.1f} ({call['q25_ms']:.1f}-{call['q75_ms']:.1f})",
                 cost["backend"],
                 f"{memory['mb']:.0f}" if memory else "",
+                cost["origin"]["date"][:10],
             ]
         )
     about = [cost["origin"] for cost in costs.values()]
@@ -576,7 +578,9 @@ def cost_table(costs: dict[str, Any]) -> str:
     return (
         "One 32x32 -> 128x128 frame, references encoded before; whole call, uint8 to uint8,"
         f" {threads}; {made}; load of the machine before: {loads}. Memory: peak of a fresh process"
-        " above what it held before the model was opened.\n\n" + table(titles, lines)
+        " above what it held before the model was opened. Models of one day took turns; this"
+        " machine is not equally fast every day, so times of different days are not compared.\n\n"
+        + table(titles, lines)
     )
 
 
