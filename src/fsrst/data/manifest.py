@@ -240,9 +240,8 @@ def check_place(out: Path, *, split: str, size: int, identities: Iterable[str] =
     require_plain_name("--split", split)
     if not (out / MANIFEST).is_file():
         return
-    before = read_unchecked(
-        out
-    )  # pictures of this split may be missing: preparing again is the remedy
+    # pictures of this split may be missing: preparing again is the remedy
+    before = read_unchecked(out)
     _check_size(before, size)
     check(out, [sample for sample in before.samples if sample.split != split])
     split_of = {sample.identity: sample.split for sample in before.samples}
@@ -311,7 +310,8 @@ def take_out(root: Path, split: str, prefix: str = "") -> None:
 
 
 def withdraw(root: Path) -> None:
-    """The same of a set that is made as a whole: its manifest goes before a picture is replaced."""
+    """Take the manifest off a set that is made as a whole, before the first picture is replaced: if
+    that is stopped, none vouches for a set that is half of each."""
     (root / MANIFEST).unlink(missing_ok=True)
 
 
