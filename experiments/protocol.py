@@ -51,6 +51,7 @@ class Study:
     identity: bool = True
     smoke: bool = False
     command: str = ""
+    batch_size: int | None = None  # of all networks; None: each one's own
 
 
 def run_name(model: str, data: Manifest, seed: int, references: int) -> str:
@@ -81,6 +82,8 @@ def train_model(
         options[option] = str(train_model(study, stage, data, seed) / WEIGHTS)
     out = study.results.resolve() / RUNS / run_name(model, data, seed, count)
     settings = settings_of(model, data, count, options, seed=seed, threads=study.threads)
+    if study.batch_size is not None:
+        settings["batch_size"] = study.batch_size
     if study.smoke:
         settings["batch_size"] = 2
     train_for(out, settings, part_of(study.length, recipe.share), smoke=study.smoke)
@@ -251,6 +254,8 @@ def more_options(study: Study) -> list[str]:
     words = [] if study.threads == 1 else ["--threads", str(study.threads)]
     if study.vgg != "random":
         words += ["--vgg", study.vgg if study.vgg == "stlpips" else Path(study.vgg).name]
+    if study.batch_size is not None:
+        words += ["--batch-size", str(study.batch_size)]
     return words
 
 
@@ -287,6 +292,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[13])
     parser.add_argument("--threads", type=int, default=1, help="0: one for each core")
+    parser.add_argument("--batch-size", type=int, help="of all networks, not each one's own")
     parser.add_argument("--vgg", default="random", help="random, stlpips or a file")
     parser.add_argument("--no-identity", dest="identity", action="store_false")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
@@ -306,6 +312,8 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
     require_length(arguments.minutes, arguments.samples)
     if min(arguments.seeds) < 0:
         raise FsrstError(f"--seeds {min(arguments.seeds)}: expected 0 or more")
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise FsrstError(f"--batch-size {arguments.batch_size}: expected 1 or more")
     if not arguments.config.is_file():
         raise FsrstError(f"--config {arguments.config}: no such file; there is {CONFIG.name}")
     minutes = arguments.minutes if arguments.samples is None else None
@@ -320,6 +328,7 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
         identity=arguments.identity and identity_is_possible(),
         smoke=arguments.smoke,
         command=command,
+        batch_size=arguments.batch_size,
     )
 
 

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--like", metavar="RUN", help="folder under <results>/runs")
     parser.add_argument("--vgg", default="random", help="as of the tables")
+    parser.add_argument("--batch-size", type=int, help="as of the tables")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
     data, runs = load_manifest(arguments.data), arguments.results / RUNS
@@ -63,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 options = options_of(model, arguments.vgg, Path(folder))
                 settings = settings_of(model, data, references, options, threads=arguments.threads)
+                if arguments.batch_size is not None:
+                    settings["batch_size"] = arguments.batch_size
                 rate = measured_rate(settings, seconds=SECONDS)
             found.setdefault(rate_key(settings), []).append(rate)
             print(f"{rate_key(settings)}: {rate:.2f} samples/s", flush=True)

@@ -9,7 +9,8 @@ Pairs are ``--train`` and ``--test`` in their order; a model is trained once for
 split) and scored on the val split. Calls add to the same results: the table holds all cells found
 there, so seeds, models and pairs may be done one after the other, or beside each other by several
 processes (c2-matching and mrefsr of one set in the same one: they share extractors). An interrupted
-call goes on where it was. Written: table1.json, table1.md from it, and table1-report.md, which is
+call goes on where it was. ``--batch-size`` trains all networks with one; give it a folder of its
+own in ``--results``. Written: table1.json, table1.md from it, and table1-report.md, which is
 what `fsrst report` says of the same folders.
 """
 
@@ -155,10 +156,17 @@ def grouped(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def budget_of(cell: dict[str, Any]) -> str:
-    """How long the cell's model was trained, in words."""
+    """How long the cell's model was trained, in words, and in what batches if not its own."""
+    batch = f", batches of {size}" if (size := batch_asked(cell)) else ""
     if cell["minutes"] is None:
-        return f"{cell['asked_samples']:,} samples"
-    return f"{cell['minutes']:g} minutes"
+        return f"{cell['asked_samples']:,} samples{batch}"
+    return f"{cell['minutes']:g} minutes{batch}"
+
+
+def batch_asked(cell: dict[str, Any]) -> str | None:
+    """``--batch-size`` of the call that trained the cell's model; None: the model's own."""
+    words = cell.get("more_options", [])
+    return words[words.index("--batch-size") + 1] if "--batch-size" in words else None
 
 
 def pair_of(row: dict[str, Any]) -> tuple[str, str, str]:
@@ -315,8 +323,9 @@ def paper_difference(above: str, below: str) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """table1.md, from the JSON alone."""
+    batch = next((size for c in result["cells"] if (size := batch_asked(c))), None)
     parts = [
-        "## Table 1",
+        f"## Table 1, all in batches of {batch}" if batch else "## Table 1",
         made_by(result, [result["command"]] if result["smoke"] else commands_of(result["cells"])),
         protocol_of(result),
     ]
@@ -329,8 +338,9 @@ def markdown(result: dict[str, Any]) -> str:
             pending(rows),
             claim_table(claims),
         ]
-    parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1"]
-    parts.append(paper_table(result["paper"]))
+    if not batch:  # else they stand in the table of the usual batches
+        parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1"]
+        parts.append(paper_table(result["paper"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -339,12 +349,14 @@ def protocol_of(result: dict[str, Any]) -> str:
     good = [c for c in cells if "failed" not in c]
     vgg = sorted({str(c["summary"]["options"]["vgg"]) for c in good if RECIPES[c["model"]].vgg})
     heavy = [c["model"] for c in good if c["training"]["samples"] < FEW_SAMPLES and not c["smoke"]]
+    own = not any(batch_asked(c) for c in cells)
     text = (
         f"Every model trained for {lengths_of(cells)}, with the same data, augmentation and seed"
-        f" ({configs_of(cells)}); learning rates and batches are each model's own: of this"
-        " project's networks those found to train well, of the others the published ones or up to"
-        " four times these, not tuned further, batches of 4 for ttsr, c2-matching and mrefsr"
-        " (experiments/budget.py);"
+        f" ({configs_of(cells)}); learning rates{' and batches' if own else ''} are each model's"
+        " own: of this project's networks those found to train well, of the others the published"
+        " ones or up to four times these, not tuned further"
+        + (", batches of 4 for ttsr, c2-matching and mrefsr" if own else "")
+        + " (experiments/budget.py);"
         " minutes: what it really took, on faster and slower days"
         " than that on which samples were counted, often beside another process; a"
         f" line of the log with more than {STOPPED} times the median's seconds per sample, when"
@@ -428,7 +440,8 @@ def commands_of(cells: Sequence[dict[str, Any]]) -> list[str]:
             for train, test in places:
                 words += ["--train", f"data/{train}", "--test", f"data/{test}"]
             words += ["--models", *models] if len(models) < len(MODELS) else []
-            words += ["--seeds", *map(str, sorted(seeds)), *length, "--results", "results"]
+            place = f"results/batch{size}" if (size := batch_asked(mine[0])) else "results"
+            words += ["--seeds", *map(str, sorted(seeds)), *length, "--results", place]
             commands.append(shlex.join(words))
     return commands
 

@@ -242,6 +242,24 @@ def test_the_stages_share_the_minutes_of_one_model(
     assert budget.RECIPES["mrefsr"].share == budget.RECIPES["c2-matching"].share
 
 
+def test_one_batch_size_for_all_networks(
+    drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        protocol, "train_for", lambda _, settings, *__, **___: asked.append(settings["batch_size"])
+    )
+    words = ["--results", str(tmp_path), "--no-identity"]
+    for more in ([], ["--batch-size", "4"]):
+        arguments = protocol.parser_of("words").parse_args([*words, *more])
+        study = protocol.study_of(arguments, "")
+        protocol.train_model(study, "fsrst", drawn_data, 7)
+        assert protocol.more_options(study) == more
+    assert asked == [budget.RECIPES["fsrst"].batch_size, 4]
+    with pytest.raises(FsrstError, match="^--batch-size 0: expected 1 or more$"):
+        protocol.study_of(protocol.parser_of("words").parse_args([*words, "--batch-size", "0"]), "")
+
+
 @pytest.mark.parametrize("model", budget.RECIPES)
 def test_every_recipe_is_one_of_a_model(model: str, tmp_path: Path) -> None:
     recipe = budget.RECIPES[model]
@@ -518,6 +536,7 @@ def test_one_command_makes_the_table() -> None:
         *(cell(model, test) for model in budget.MODELS for test in ("photo", "call")),
         *(cell("fsrst", "call", seed) for seed in (14, 15)),
         cell("span", "photo", minutes=None, asked_samples=1600, config="tables-gpu.yaml"),
+        cell("resnet", "photo", more_options=["--batch-size", "4"]),
     ]
     head, pair = "python experiments/table1.py ", "--train data/photo --test data/"
     assert table1.commands_of(cells) == [
@@ -525,6 +544,8 @@ def test_one_command_makes_the_table() -> None:
         f"{head}{pair}call --models fsrst --seeds 14 15 --minutes 20 --results results",
         f"{head}{pair}photo --models span --seeds 13 --config configs/tables-gpu.yaml"
         " --samples 1600 --results results",
+        f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 20"
+        " --results results/batch4",
     ]
 
 
@@ -538,12 +559,18 @@ def test_budgets_are_not_mixed(tmp_path: Path) -> None:
             "minutes": None,
             "asked_samples": 1_300_000,
         },
+        {
+            **made_up(tmp_path, "fsrst", 15, [30, 30, 31, 31], 3),
+            "more_options": ["--batch-size", "4"],
+        },
     ]
     groups = table1.grouped(cells)
-    assert [len(group) for group in groups] == [1, 1, 1]
+    assert [len(group) for group in groups] == [1, 1, 1, 1]
     assert not any(table1.claims_of(tmp_path, group) for group in groups)
     budgets = [table1.rows_of(group)[0]["budget"] for group in groups]
-    assert budgets == ["20 minutes", "60 minutes", "1,300,000 samples"]
+    assert budgets == [
+        "20 minutes", "60 minutes", "1,300,000 samples", "20 minutes, batches of 4"
+    ]  # fmt: skip
     assert table1.lengths_of(cells) == (
         "as many samples as 20 or 60 minutes on one core give or 1,300,000 samples"
     )

@@ -549,6 +549,9 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     claims = [claim, {**claim, "test": "photo"}, {**claim, "below": "fsrst-small"}]
     table = {"claims": claims, "costs": {"fsrst2": cost}, "rows": rows}
     (tmp_path / "table1.json").write_text(json.dumps(table))
+    budget = "20 minutes, batches of 4"
+    small = {"claims": [{**claim, "budget": budget, "difference_db": 0.1}]}
+    (tmp_path / "table1-batch4.json").write_text(json.dumps(small))
     targets = [
         {"what": f"A, network{how}: six numbers", "to_reach": "", "reached": 0.01, "met": False}
         for how in ("", ", twice", ", then least squares")
@@ -563,6 +566,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     found = results.experiment_targets()
     assert [(t["what"], t["reached"], t["met"]) for t in found] == [
         ("fsrst over resnet, call, 20 minutes each [dB]", -1.2, False),
+        ("fsrst over resnet, call, 20 minutes, batches of 4 each [dB]", 0.1, True),
         (
             "identity distance, photo, 20 minutes each: span, without references, less fsrst2",
             -0.02,
