@@ -81,11 +81,15 @@ def train_model(
         stage, option = recipe.after
         options[option] = str(train_model(study, stage, data, seed) / WEIGHTS)
     out = study.results.resolve() / RUNS / run_name(model, data, seed, count)
-    settings = settings_of(model, data, count, options, seed=seed, threads=study.threads)
-    if study.batch_size is not None:
-        settings["batch_size"] = study.batch_size
-    if study.smoke:
-        settings["batch_size"] = 2
+    settings = settings_of(
+        model,
+        data,
+        count,
+        options,
+        seed=seed,
+        threads=study.threads,
+        batch_size=2 if study.smoke else study.batch_size,
+    )
     train_for(out, settings, part_of(study.length, recipe.share), smoke=study.smoke)
     return out
 
@@ -105,15 +109,17 @@ def settings_of(
     *,
     seed: int = 13,
     threads: int = 1,
+    batch_size: int | None = None,
 ) -> dict[str, Any]:
-    """What a run of ``model`` changes in configs/tables.yaml, but for its length."""
+    """What a run of ``model`` changes in configs/tables.yaml, but for its length; ``batch_size``
+    None: the model's own."""
     recipe = RECIPES[model]
     return {
         "model": model,
         "model_options": options,
         "data": [str(data.root.resolve())],
         "n_references": references,
-        "batch_size": recipe.batch_size,
+        "batch_size": batch_size or recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "alignment_learning_rate": recipe.learning_rate * recipe.alignment,
         "seed": seed,

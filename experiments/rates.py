@@ -45,6 +45,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--batch-size", type=int, help="as of the tables")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args(argv)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise FsrstError(f"--batch-size {arguments.batch_size}: expected 1 or more")
     data, runs = load_manifest(arguments.data), arguments.results / RUNS
     planned = None
     if arguments.like is not None:
@@ -63,9 +65,14 @@ def main(argv: Sequence[str]) -> None:
         for model, references in KINDS:
             with tempfile.TemporaryDirectory() as folder:
                 options = options_of(model, arguments.vgg, Path(folder))
-                settings = settings_of(model, data, references, options, threads=arguments.threads)
-                if arguments.batch_size is not None:
-                    settings["batch_size"] = arguments.batch_size
+                settings = settings_of(
+                    model,
+                    data,
+                    references,
+                    options,
+                    threads=arguments.threads,
+                    batch_size=arguments.batch_size,
+                )
                 rate = measured_rate(settings, seconds=SECONDS)
             found.setdefault(rate_key(settings), []).append(rate)
             print(f"{rate_key(settings)}: {rate:.2f} samples/s", flush=True)
