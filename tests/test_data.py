@@ -199,6 +199,15 @@ def test_wrong_people_and_dropout_happen(tmp_path: Path) -> None:
     assert set(present.tolist()) == {0.0, 1.0, 2.0}
 
 
+def test_one_reference_alone_is_as_frequent_as_asked(tmp_path: Path) -> None:
+    manifest = make(tmp_path)
+    alone = training_set(manifest, one_reference=1.0, reference_dropout=1.0).batch(0, 64)
+    assert (alone["present"].sum(1) == 1).all()
+    mixed = training_set(manifest, one_reference=0.5).batch(0, 400)["present"].sum(1)
+    assert 160 < (mixed == 1).sum() < 240
+    assert set(mixed.tolist()) == {1.0, 3.0}
+
+
 def test_wrong_people_are_of_the_same_set(tmp_path: Path) -> None:
     """However small a part of the mixture it is: references are filmed as the target is."""
     small, large = make(tmp_path / "small", people=8), make(tmp_path / "large", people=3)

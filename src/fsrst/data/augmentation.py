@@ -15,7 +15,14 @@ from PIL import Image
 from fsrst.errors import FsrstError
 from fsrst.image import Pixels
 
-PROBABILITIES = ("reduced", "lr_damage", "refs_damage", "reference_dropout", "wrong_person")
+PROBABILITIES = (
+    "reduced",
+    "lr_damage",
+    "refs_damage",
+    "one_reference",
+    "reference_dropout",
+    "wrong_person",
+)
 # 1 +- the value, which stays above 0
 FACTORS = ("zoom", "light", "colour", "refs_zoom", "refs_light", "refs_colour")
 
@@ -47,7 +54,9 @@ class Augmentation:
     refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
     lr_damage: float = 0.0  # probability that an input went through ``degrade_poorly``
-    reference_dropout: float = 0.0  # probability that a sample keeps only 0..n-1 of its references
+    one_reference: float = 0.0  # probability that a sample keeps one of its references
+    # probability that a sample keeps only 0..n-1 of its references, where it does not keep one
+    reference_dropout: float = 0.0
     # probability that all references show somebody else of the same set, filmed as the target is,
     # as in the scores; where a set shows one person alone, the sample keeps its own
     wrong_person: float = 0.0

@@ -189,7 +189,9 @@ class TrainingSet:
         if shown.identity != sample.identity:
             pool = (shown.target, *pool)
         count = min(self.n_references, len(pool))
-        if rng.random() < options.reference_dropout:
+        if options.one_reference and rng.random() < options.one_reference:
+            count = min(count, 1)
+        elif rng.random() < options.reference_dropout:
             count = int(rng.integers(count)) if count else 0
         chosen = rng.permutation(len(pool))[:count]
 
