@@ -37,6 +37,7 @@ from fsrst.train import METRICS, WEIGHTS
 
 BACKEND = "backend.json"  # in a run's folder: what runs it, and why not onnxruntime
 RUNS, SCORES, CELLS = "runs", "scores", "cells"  # folders of results
+MINUTES = 20  # that each network is trained for, if nothing else is asked
 STOPPED = 3  # times the median seconds per sample: a run stood still to let other work through
 
 
@@ -45,7 +46,7 @@ class Study:
     """Where results go and what is the same for all models. ``smoke``: does it run at all."""
 
     results: Path
-    length: Length = Length(20)
+    length: Length = Length(MINUTES)
     threads: int = 1
     vgg: str = "random"
     identity: bool = True
@@ -291,7 +292,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     """The options that every experiment has."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--results", type=Path, help="folder of runs, scores and tables")
-    parser.add_argument("--minutes", type=float, default=20, help="training of each model")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="training of each model")
     parser.add_argument("--samples", type=int, help="of each model, instead of --minutes")
     parser.add_argument(
         "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"

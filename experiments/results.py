@@ -96,8 +96,8 @@ def main(argv: Sequence[str]) -> None:
             raise FsrstError(f"no {path}; its script in benchmarks/ writes it")
     for folder in arguments.results:
         require_one_run(folder)
-    speed = json.loads(arguments.speed.read_text(encoding="utf-8"))
-    training = json.loads(arguments.training.read_text(encoding="utf-8"))
+    speed = read_json(arguments.speed)
+    training = read_json(arguments.training)
     parts = [
         "# Results",
         "Written by `experiments/results.py` from measured files. Definitions of the measures:"
@@ -130,11 +130,11 @@ def main(argv: Sequence[str]) -> None:
     ]
     targets = [{"targets": score_targets(arguments.results)}, speed, training]
     if arguments.references:
-        references = json.loads(arguments.references.read_text(encoding="utf-8"))
+        references = read_json(arguments.references)
         parts += ["## The number of references, and flicker", reference_table(references)]
         targets.append({"targets": reference_targets(references)})
     if arguments.sizes:
-        sizes = json.loads(arguments.sizes.read_text(encoding="utf-8"))
+        sizes = read_json(arguments.sizes)
         command = "python benchmarks/sizes.py --output benchmarks/results/sizes.json"
         parts += ["## FSRST2 against size", described(sizes, command), same_speed(sizes, speed)]
         parts.append(size_table(sizes))
@@ -160,15 +160,24 @@ def experiment(name: str, heading: str | None) -> list[str]:
     if hasattr(script, "figure"):
         save(IMAGES / f"{name}.png", script.figure(result))
         parts.append(f"![Curves of {name}.py](images/{name}.png)")
-    for path in sorted(MEASURED.glob(f"{name}-*.json")):  # networks that were run later
-        parts.append(script.markdown(json.loads(path.read_text(encoding="utf-8"))).strip())
+    parts += [script.markdown(read_json(path)).strip() for path in further(name)]
     return parts
+
+
+def further(name: str) -> list[Path]:
+    """What was run later: other networks, lengths or batches."""
+    return sorted(MEASURED.glob(f"{name}-*.json"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def measured(name: str) -> dict[str, Any] | None:
     """What an experiment wrote, or None if it has not been run to its end."""
     path = MEASURED / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def sets_of_scores(name: str) -> dict[str, dict[str, Any]]:
@@ -336,7 +345,7 @@ def distance(row: dict[str, Any]) -> float:
 def require_one_run(folder: Path) -> None:
     """Refuse a folder whose scores.csv is not of the run that its summary.json tells of."""
     rows = read_scores(folder)
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(folder / "summary.json")
     for condition, means in summary["conditions"].items():
         psnrs = [row["psnr"] for row in rows if row["condition"] == condition]
         if not psnrs or abs(np.mean(psnrs) - means["psnr_mean"]) > 1e-6:
@@ -434,8 +443,8 @@ def experiment_targets() -> list[dict[str, Any]]:
     """What was to be reached in the experiments: Table 1, the ablations, alignment A."""
     lines = []
     if table1 := measured("table1"):
-        small_batches = measured("table1-batch4") or {"claims": []}
-        for claim in (*table1["claims"], *small_batches["claims"]):
+        more = [read_json(path) for path in further("table1")]
+        for claim in (each for result in (table1, *more) for each in result["claims"]):
             pair, names = (claim["train"], claim["test"]), (claim["above"], claim["below"])
             if pair == ("call", "call") and names in VIDEO_CLAIMS:
                 doubt = f" ({claim['not_judged']})" if claim["not_judged"] else ""

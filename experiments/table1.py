@@ -29,6 +29,7 @@ from budget import CONFIG, MODELS, RECIPES, origin
 from costs import costs_of
 from curves import table
 from protocol import (
+    MINUTES,
     RUNS,
     STOPPED,
     cell,
@@ -440,10 +441,18 @@ def commands_of(cells: Sequence[dict[str, Any]]) -> list[str]:
             for train, test in places:
                 words += ["--train", f"data/{train}", "--test", f"data/{test}"]
             words += ["--models", *models] if len(models) < len(MODELS) else []
-            place = f"results/batch{size}" if (size := batch_asked(mine[0])) else "results"
-            words += ["--seeds", *map(str, sorted(seeds)), *length, "--results", place]
+            words += ["--seeds", *map(str, sorted(seeds)), *length]
+            words += ["--results", results_of(mine[0])]
             commands.append(shlex.join(words))
     return commands
+
+
+def results_of(cell: dict[str, Any]) -> str:
+    """The folder of results of a cell: runs of two lengths or batches would have one name."""
+    minutes, size = cell["minutes"], batch_asked(cell)
+    words = [] if minutes in (None, MINUTES) else [f"{minutes:g}min"]
+    words += [f"batch{size}"] if size else []
+    return f"results/{'-'.join(words)}" if words else "results"
 
 
 def length_options(cell: dict[str, Any]) -> tuple[str, ...]:

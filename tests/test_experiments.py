@@ -537,6 +537,7 @@ def test_one_command_makes_the_table() -> None:
         *(cell("fsrst", "call", seed) for seed in (14, 15)),
         cell("span", "photo", minutes=None, asked_samples=1600, config="tables-gpu.yaml"),
         cell("resnet", "photo", more_options=["--batch-size", "4"]),
+        cell("resnet", "photo", minutes=60, more_options=["--batch-size", "4"]),
     ]
     head, pair = "python experiments/table1.py ", "--train data/photo --test data/"
     assert table1.commands_of(cells) == [
@@ -546,6 +547,8 @@ def test_one_command_makes_the_table() -> None:
         " --samples 1600 --results results",
         f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 20"
         " --results results/batch4",
+        f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 60"
+        " --results results/60min-batch4",
     ]
 
 
