@@ -323,15 +323,18 @@ CONTINUED = (
     " pictures of the target's kind, because of the harm they did on that split; and those of the"
     " seventh, which is longer and has another loss, chosen on training people, of the eighth,"
     " which shows faces of the clips in all sizes and in other light, because the part before"
-    " gained more on its training people than on those of the val splits, and of the ninth, in"
-    " which a fifth of the batches hold inputs of 64x64 px (docs/log.md)"
+    " gained more on its training people than on those of the val splits, of the ninth, in"
+    " which a fifth of the batches hold inputs of 64x64 px, and of the tenth, which fsrst2 alone"
+    " has: half of its samples have one reference, because of what one alone gave on the clips' val"
+    " split (docs/log.md)"
 )
 # Weights that a shipped model's last run, or one before it, started from -> samples and seed of the
 # run that made them, and what that started from
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
     "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
-    "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),  # fsrst2
+    "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),  # fsrst2
+    "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),
     "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),
     "3c72c1835ecc7d4a": (40_000, 18, "e5b98f537c096518"),
     "e5b98f537c096518": (24_000, 17, "d8f0964d994a06f8"),
@@ -359,6 +362,7 @@ PARTS = {
     "-longer": "-longer",
     "-people": "-people",
     "-sizes": "-sizes",
+    "-single": "-single",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
