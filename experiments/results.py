@@ -166,7 +166,7 @@ def experiment(name: str, heading: str | None) -> list[str]:
 
 def further(name: str) -> list[Path]:
     """What was run later: other networks, lengths or batches."""
-    return sorted(MEASURED.glob(f"{name}-*.json"))
+    return sorted(MEASURED.glob(f"{name}-*.json"), key=lambda path: path.stem)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -324,9 +324,10 @@ def paper_difference(above: str, below: str) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """table1.md, from the JSON alone."""
-    batch = next((size for c in result["cells"] if (size := batch_asked(c))), None)
+    batch = any(batch_asked(c) for c in result["cells"])
+    budgets = "; ".join(dict.fromkeys(budget_of(c) for c in result["cells"]))
     parts = [
-        f"## Table 1, all in batches of {batch}" if batch else "## Table 1",
+        f"## Table 1, all for {budgets}" if batch else "## Table 1",
         made_by(result, [result["command"]] if result["smoke"] else commands_of(result["cells"])),
         protocol_of(result),
     ]
