@@ -9,9 +9,9 @@ Pairs are ``--train`` and ``--test`` in their order; a model is trained once for
 split) and scored on the val split. Calls add to the same results: the table holds all cells found
 there, so seeds, models and pairs may be done one after the other, or beside each other by several
 processes (c2-matching and mrefsr of one set in the same one: they share extractors). An interrupted
-call goes on where it was. ``--batch-size`` trains all networks with one; give it a folder of its
-own in ``--results``. Written: table1.json, table1.md from it, and table1-report.md, which is
-what `fsrst report` says of the same folders.
+call goes on where it was. ``--batch-size`` trains all networks with one; it, and other
+``--minutes``, want a folder of their own in ``--results``. Written: table1.json, table1.md from it,
+and table1-report.md, which is what `fsrst report` says of the same folders.
 """
 
 import argparse
