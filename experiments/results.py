@@ -160,7 +160,9 @@ def experiment(name: str, heading: str | None) -> list[str]:
     if hasattr(script, "figure"):
         save(IMAGES / f"{name}.png", script.figure(result))
         parts.append(f"![Curves of {name}.py](images/{name}.png)")
-    parts += [script.markdown(read_json(path)).strip() for path in further(name)]
+    for path in further(name):
+        more = {key: value for key, value in read_json(path).items() if key != "costs"}
+        parts.append(script.markdown(more).strip())
     return parts
 
 

@@ -9,9 +9,9 @@ Pairs are ``--train`` and ``--test`` in their order; a model is trained once for
 split) and scored on the val split. Calls add to the same results: the table holds all cells found
 there, so seeds, models and pairs may be done one after the other, or beside each other by several
 processes (c2-matching and mrefsr of one set in the same one: they share extractors). An interrupted
-call goes on where it was. ``--batch-size`` trains all networks with one; it, and other
-``--minutes``, want a folder of their own in ``--results``. Written: table1.json, table1.md from it,
-and table1-report.md, which is what `fsrst report` says of the same folders.
+call goes on where it was. ``--batch-size`` trains all networks with one; it, another ``--config``
+and other ``--minutes`` want a folder of their own in ``--results``. Written: table1.json,
+table1.md from it, and table1-report.md, which is what `fsrst report` says of the same folders.
 """
 
 import argparse
@@ -157,11 +157,17 @@ def grouped(cells: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def budget_of(cell: dict[str, Any]) -> str:
-    """How long the cell's model was trained, in words, and in what batches if not its own."""
-    batch = f", batches of {size}" if (size := batch_asked(cell)) else ""
+    """How long the cell's model was trained, in words, and what is not usual: batches, config."""
+    more = f", batches of {size}" if (size := batch_asked(cell)) else ""
+    more += f", {config}" if (config := config_of(cell)) != CONFIG.name else ""
     if cell["minutes"] is None:
-        return f"{cell['asked_samples']:,} samples{batch}"
-    return f"{cell['minutes']:g} minutes{batch}"
+        return f"{cell['asked_samples']:,} samples{more}"
+    return f"{cell['minutes']:g} minutes{more}"
+
+
+def config_of(cell: dict[str, Any]) -> str:
+    """The file of configs/ that the cell's run shares with others."""
+    return str(cell.get("config", CONFIG.name))
 
 
 def batch_asked(cell: dict[str, Any]) -> str | None:
@@ -324,10 +330,10 @@ def paper_difference(above: str, below: str) -> dict[str, float]:
 
 def markdown(result: dict[str, Any]) -> str:
     """table1.md, from the JSON alone."""
-    batch = any(batch_asked(c) for c in result["cells"])
+    usual = all(results_of(c) == "results" for c in result["cells"])
     budgets = "; ".join(dict.fromkeys(budget_of(c) for c in result["cells"]))
     parts = [
-        f"## Table 1, all for {budgets}" if batch else "## Table 1",
+        "## Table 1" if usual else f"## Table 1, all for {budgets}",
         made_by(result, [result["command"]] if result["smoke"] else commands_of(result["cells"])),
         protocol_of(result),
     ]
@@ -340,7 +346,7 @@ def markdown(result: dict[str, Any]) -> str:
             pending(rows),
             claim_table(claims),
         ]
-    if not batch:  # else they stand in the table of the usual batches
+    if "costs" in result:  # else they stand in another table beside this one
         parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1"]
         parts.append(paper_table(result["paper"]))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -417,7 +423,7 @@ def lengths_of(cells: Sequence[dict[str, Any]]) -> str:
 
 def configs_of(cells: Sequence[dict[str, Any]]) -> str:
     """The config files that the cells' runs share."""
-    return ", ".join(sorted({f"configs/{c.get('config', CONFIG.name)}" for c in cells}))
+    return ", ".join(sorted({f"configs/{config_of(c)}" for c in cells}))
 
 
 def commands_of(cells: Sequence[dict[str, Any]]) -> list[str]:
@@ -449,16 +455,18 @@ def commands_of(cells: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def results_of(cell: dict[str, Any]) -> str:
-    """The folder of results of a cell: runs of two lengths or batches would have one name."""
-    minutes, size = cell["minutes"], batch_asked(cell)
+    """The folder of results of a cell: runs of two lengths, batches or configs would have one name,
+    and be refused."""
+    minutes, size, config = cell["minutes"], batch_asked(cell), config_of(cell)
     words = [] if minutes in (None, MINUTES) else [f"{minutes:g}min"]
+    words += [] if config == CONFIG.name else [Path(config).stem.removeprefix("tables-")]
     words += [f"batch{size}"] if size else []
     return f"results/{'-'.join(words)}" if words else "results"
 
 
 def length_options(cell: dict[str, Any]) -> tuple[str, ...]:
     """What a command line says of the cell's length of training."""
-    config = cell.get("config", CONFIG.name)
+    config = config_of(cell)
     words = [] if config == CONFIG.name else ["--config", f"configs/{config}"]
     words += cell.get("more_options", [])
     if cell["minutes"] is None:

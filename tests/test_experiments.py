@@ -152,6 +152,8 @@ def test_rates_of_other_threads_are_not_used(
     assert (samples("three", 1), samples("four", 2)) == (300, 180)
     monkeypatch.chdir(ROOT / "configs")
     assert samples("five", 2, Path("tables.yaml")) == 180  # the same file, named in another way
+    assert samples("six", 2, Path("tables-unmoved.yaml")) == 180  # of other pictures, the same work
+    assert samples("seven", 2, Path("tables-gpu.yaml")) == 300
 
 
 @pytest.mark.parametrize(
@@ -538,17 +540,20 @@ def test_one_command_makes_the_table() -> None:
         cell("span", "photo", minutes=None, asked_samples=1600, config="tables-gpu.yaml"),
         cell("resnet", "photo", more_options=["--batch-size", "4"]),
         cell("resnet", "photo", minutes=60, more_options=["--batch-size", "4"]),
+        cell("resnet", "photo", more_options=["--batch-size", "4"], config="tables-unmoved.yaml"),
     ]
     head, pair = "python experiments/table1.py ", "--train data/photo --test data/"
     assert table1.commands_of(cells) == [
         f"{head}{pair}photo {pair}call --seeds 13 --minutes 20 --results results",
         f"{head}{pair}call --models fsrst --seeds 14 15 --minutes 20 --results results",
         f"{head}{pair}photo --models span --seeds 13 --config configs/tables-gpu.yaml"
-        " --samples 1600 --results results",
+        " --samples 1600 --results results/gpu",
         f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 20"
         " --results results/batch4",
         f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 60"
         " --results results/60min-batch4",
+        f"{head}{pair}photo --models resnet --seeds 13 --config configs/tables-unmoved.yaml"
+        " --batch-size 4 --minutes 20 --results results/unmoved-batch4",
     ]
 
 
