@@ -63,7 +63,7 @@ def main() -> int:
                     runs[f"{model} {precision}"] = frame(
                         model, precision, side, count, arguments.threads
                     )
-            calls = 2 if arguments.smoke else max(3, 3 * 1024 // side**2 * 10)
+            calls = 2 if arguments.smoke else max(3, 30 * 1024 // side**2)
             times = take_turns(runs, rounds=1 if arguments.smoke else 4, calls=calls, warm_up=10)
             result["yardstick"][f"{side}x{count}"] = times.pop("yardstick")
             result["frames"][f"{side}x{count}"] = times

@@ -37,13 +37,15 @@ from budget import (
     spent,
     trained,
 )
-from curves import Curve, beside, chart, column, save, smoothed, table
+from curves import Curve, beside, chart, column, save, smoothed
+from measure import origin
 from protocol import command_line, finished, require_length
 
 from fsrst.data.augmentation import draw_affine, move
 from fsrst.data.manifest import MANIFEST, Manifest, load_manifest, write_manifest
 from fsrst.data.synthetic import write_synthetic
 from fsrst.evaluate.predict import newest, predict, up_to_date
+from fsrst.evaluate.report import table
 from fsrst.evaluate.score import SUMMARY, clustered_standard_error, read_scores, score
 from fsrst.files import write_json, write_text
 from fsrst.image import read_image, write_image
@@ -51,10 +53,6 @@ from fsrst.models.weights import read_header
 from fsrst.options import TrainOptions
 from fsrst.runtime.upscaler import open_upscaler
 from fsrst.train import METRICS, WEIGHTS, Progress
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from measure import origin
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs/cpu-fsrst2-small.yaml"
@@ -245,7 +243,7 @@ def with_references_moved(manifest: Manifest, folder: Path) -> Manifest:
     for sample in manifest.split(manifest.scored):
         rng = np.random.default_rng([MOVED_SEED, *sample.id.encode()])
         target = f"{sample.id}/target.png"
-        references = [f"{sample.id}/{number}.png" for number in range(len(sample.references))]
+        references = [f"{sample.id}/{Path(theirs).stem}.png" for theirs in sample.references]
         pairs = zip((target, *references), (sample.target, *sample.references), strict=True)
         for ours, theirs in pairs:
             matrix = None if ours == target else draw_affine(rng, **MOVED)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from ablations import about, evaluated, made, signed
-from curves import Curve, beside, chart, save, table
+from curves import Curve, beside, chart, save
 from protocol import command_line, drawn, finished
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, load_manifest, wrong_person
 from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import model_name
+from fsrst.evaluate.report import table
 from fsrst.files import write_json, write_text
 from fsrst.image import crop_to, read_image, to_planes
 from fsrst.models import ReferenceSR, build

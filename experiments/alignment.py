@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from ablations import about, made
 from aligner import CROP, SIDE, AlignmentNet, Faces, KnownMaps, RealPairs, fit
-from curves import Curve, beside, chart, save, table
+from curves import Curve, beside, chart, save
 from geometry import (
     compose,
     corner_error,
@@ -42,6 +42,7 @@ from torch import Tensor
 
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
+from fsrst.evaluate.report import table
 from fsrst.evaluate.score import clustered_standard_error
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.files import write_json, write_text

@@ -151,12 +151,6 @@ def seconds_of(rates: Sequence[Point]) -> float:
     return sum((s - before) / rate for (s, rate), before in zip(rates, befores, strict=False))
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten) in [low, high], about TICKS of them."""
     rough = (high - low) / TICKS

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from curves import table
 from numpy.random import Generator
 from PIL import Image
 from protocol import command_of, finished
@@ -25,6 +24,7 @@ from fsrst.data.augmentation import as_jpeg
 from fsrst.data.degradation import degrade, noisy
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.evaluate.metrics import psnr
+from fsrst.evaluate.report import table
 from fsrst.files import write_text
 from fsrst.image import Pixels, read_image, resize_bicubic
 from fsrst.runtime.upscaler import Upscaler, open_upscaler

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--vgg", default="random", help="as of the tables")
     parser.add_argument("--batch-size", type=int, help="as of the tables")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--replace", action="store_true", help="measure anew where rates are")
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise FsrstError(f"--batch-size {arguments.batch_size}: expected 1 or more")
@@ -59,6 +60,11 @@ def main(argv: Sequence[str]) -> None:
                 f"--like {arguments.like}: that run has {threads} thread(s), --threads says"
                 f" {arguments.threads}; give --threads {threads}"
             )
+    if (runs / RATES).exists() and not arguments.replace:
+        raise FsrstError(
+            f"{runs / RATES}: runs planned by other rates are not compared with those planned by"
+            " these; --replace measures anew, and nothing is to be done where they are good"
+        )
     about = origin(arguments.threads, smoke=False)
     found: dict[str, list[float]] = {}
     for _ in range(ROUNDS):

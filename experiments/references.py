@@ -127,7 +127,7 @@ def run_model(name: str, manifest: Manifest, clips: dict[str, list[Sample]]) -> 
         for key, references in conditions(right, wrong, number):
             upscaler.set_references(references)
             runs.setdefault(key, []).append((upscaler.upscale_batch(inputs), truths))
-    found: dict[str, Any] = {"parameters": upscaler.info["parameters"]}
+    found: dict[str, Any] = {key: upscaler.info[key] for key in ("parameters", "weights_hash")}
     for (group, kind), members_runs in runs.items():
         found.setdefault(group, {})[kind] = summary(members_runs)
     return found

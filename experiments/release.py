@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from curves import table
 from protocol import finished
 
 from fsrst.cli import run as run_command
@@ -27,7 +26,7 @@ from fsrst.cli.models import CALIBRATION_SAMPLES
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.evaluate.predict import predict
-from fsrst.evaluate.report import strips
+from fsrst.evaluate.report import strips, table
 from fsrst.evaluate.score import score
 from fsrst.files import write_text
 from fsrst.models import ReferenceSR

@@ -24,19 +24,17 @@ from typing import Any
 import numpy as np
 from ablations import about, evaluated, made, outcome_of, recipe_of, settings_of
 from budget import CONFIG, measured_rate, sized
-from curves import Curve, beside, chart, column, save, smoothed, table
+from curves import Curve, beside, chart, column, save, smoothed
+from measure import origin
 from protocol import command_line, drawn, finished, require_length
 from watch import watched
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
+from fsrst.evaluate.report import table
 from fsrst.files import write_json, write_text
 from fsrst.options import TrainOptions
 from fsrst.train import METRICS, WEIGHTS
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from measure import origin
 
 NAME = "stability"
 KINDS = {  # network -> its alignment, and how many of the seeds it runs with

@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from budget import CONFIG, MODELS, RECIPES, origin
 from costs import costs_of
-from curves import table
 from protocol import (
     MINUTES,
     RUNS,
@@ -43,7 +42,7 @@ from protocol import (
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
-from fsrst.evaluate.report import paper, paper_sets, report
+from fsrst.evaluate.report import paper, paper_sets, report, table
 from fsrst.evaluate.score import clustered_standard_error, read_scores
 from fsrst.files import write_json, write_text
 
@@ -121,7 +120,8 @@ def run(
     good = [c for c in cells if "failed" not in c]
     runs = {c["model"]: study.results / RUNS / c["run"] for c in good}
     rows = [row for group in groups for row in rows_of(group)]
-    spread = max((row.get("right", {}).get("psnr_mean_sd", 0.0) for row in rows), default=0.0)
+    spreads = [row.get("right", {}).get("psnr_mean_sd") for row in rows]
+    spread = max((each for each in spreads if each is not None), default=None)
     again = arguments.remeasure
     costs = costs_of(study.results, runs, study.threads, again=again, smoke=study.smoke)
     result = {
@@ -239,11 +239,11 @@ def measures(found: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def claims_of(
-    results: Path, cells: Sequence[dict[str, Any]], seed_spread: float = 0.0
+    results: Path, cells: Sequence[dict[str, Any]], seed_spread: float | None = None
 ) -> list[dict[str, Any]]:
     """The paper's order of models, tested on one pair: difference of mean PSNRs over the seeds
     that both have, with its standard error over pictures, clustered by person. ``seed_spread``
-    [dB]: how much a network's seeds are known to differ (standard deviation)."""
+    [dB]: how much a network's seeds are known to differ (standard deviation); None: not known."""
     found = []
     good = [c for c in cells if "failed" not in c]
 
@@ -276,7 +276,9 @@ def claims_of(
                 "below": below,
                 "difference_db": float(difference.mean()),
                 "standard_error_db": clustered_standard_error(difference, people[0]),
-                "seed_error_db": seed_spread * (2 / len(seeds)) ** 0.5,
+                "seed_error_db": None
+                if seed_spread is None
+                else seed_spread * (2 / len(seeds)) ** 0.5,
                 "pooled_db": pooled(both[0]) - pooled(both[1]),
                 "seeds": seeds,
                 "paper_db": paper_difference(above, below),
@@ -413,7 +415,7 @@ def protocol_of(result: dict[str, Any]) -> str:
 
 def lengths_of(cells: Sequence[dict[str, Any]]) -> str:
     """The lengths of training in words: minutes of a core, or samples."""
-    minutes = sorted({f"{c['minutes']:g}" for c in cells if c["minutes"] is not None})
+    minutes = [f"{m:g}" for m in sorted({c["minutes"] for c in cells if c["minutes"] is not None})]
     samples = sorted({c["asked_samples"] for c in cells if c["minutes"] is None})
     words = (
         [f"as many samples as {' or '.join(minutes)} minutes on one core give"] if minutes else []
@@ -549,12 +551,16 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
     lines = []
     for claim in claims:
         error = claim["standard_error_db"]
-        seeds_error = claim.get("seed_error_db", 0.0)  # earlier versions do not tell
+        seeds_error = claim.get("seed_error_db")  # None: one seed each, or an earlier version's
         printed = ", ".join(f"{name} {db:+.2f}" for name, db in claim["paper_db"].items())
         difference = claim["difference_db"]
-        sure = error is not None and abs(difference) > 2 * math.hypot(error, seeds_error)
+        sure = error is not None and abs(difference) > 2 * math.hypot(error, seeds_error or 0.0)
         said = "holds" if difference > 0 else "**does not hold**"
-        said = said if sure else f"{said}, within two standard errors and seeds' spread of 0"
+        if not sure:
+            spread = "" if seeds_error is None else " and seeds' spread"
+            said += f", within two standard errors{spread} of 0"
+        elif seeds_error is None:
+            said += ", for this seed"
         if claim.get("not_judged"):
             said = f"not judged: {claim['not_judged']}"
         lines.append(
@@ -574,8 +580,8 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> str:
         " likely is."
         + (
             " The verdict also counts the largest spread that seeds have in these tables."
-            if all("seed_error_db" in claim for claim in claims)
-            else ""
+            if all(claim.get("seed_error_db") is not None for claim in claims)
+            else " How much seeds differ is not known here, and not in the verdict."
         )
         + "\n\n"
         + table(["order", "seeds", "here [dB]", "pooled [dB]", theirs, ""], lines)

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from budget import RECIPES, origin
-from curves import table
 from protocol import cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
 from table1 import (
     budget_of,
@@ -39,7 +38,7 @@ from table1 import (
 
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
-from fsrst.evaluate.report import paper, report
+from fsrst.evaluate.report import paper, report, table
 from fsrst.evaluate.score import clustered_standard_error
 from fsrst.files import write_json, write_text
 
@@ -148,7 +147,6 @@ def rows_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, An
                 "parameters": passed[0]["summary"]["parameters"],
                 "seeds": [c["seed"] for c in passed],
                 "samples": statistics.fmean(c["training"]["samples"] for c in passed),
-                "minutes": statistics.fmean(c["training"]["seconds"] for c in passed) / 60,
                 "right": measures([c["right" if count else "none"] for c in conditions]),
                 "none": measures([c["none"] for c in conditions]),
             }

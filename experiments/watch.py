@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from fsrst.files import write_json
 from fsrst.models.alignment import IDENTITY, Localisation, affine_grid
 from fsrst.models.baselines.deformable import ModulatedDeformConv
-from fsrst.models.fsrst2 import CoarseTransformer
+from fsrst.models.pose import CoarseTransformer
 from fsrst.train import Progress
 
 GRID = 8  # positions each way at which the motion of a theta is measured

@@ -134,6 +134,9 @@ def test_rates_of_one_hour_are_used(
         rates.main([*command, "other"])
     with pytest.raises(FsrstError, match=r"old: that run has 1 thread\(s\), --threads says 2"):
         rates.main([*command, "old", "--threads", "2"])
+    with pytest.raises(FsrstError, match=r"rates\.json: runs planned by other rates are not"):
+        rates.main([*command, "old"])
+    rates.main([*command, "old", "--replace"])
 
 
 def test_rates_of_other_threads_are_not_used(
@@ -462,7 +465,8 @@ def test_claims_are_paired_and_clustered(tmp_path: Path) -> None:
     assert not hime["not_judged"]
     text = table1.claim_table(list(claims.values()))
     assert "| fsrst above hime-small | 1 | +1.25 ± 0.25 | +0.00 |" in text
-    assert "| -1.10 ± 0.10 | +0.00 | DFD +0.33 | **does not hold** |" in text
+    assert "| -1.10 ± 0.10 | +0.00 | DFD +0.33 | **does not hold**, for this seed |" in text
+    assert "How much seeds differ is not known here" in text
 
 
 def test_claims_know_that_seeds_differ(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from fsrst.models.correspondence import (
     search,
     shift_table,
 )
-from fsrst.models.fsrst2 import FSRST2, POSE_LIMIT, SEARCH_CHUNK, at_half, matched_light, thumbnail
+from fsrst.models.fsrst2 import FSRST2, SEARCH_CHUNK, at_half, luma
 from fsrst.models.interface import ReferenceSR
+from fsrst.models.pose import POSE_LIMIT, matched_light, thumbnail
 
 SMALL: dict[str, Any] = {"name": "tiny", "width": 8, "blocks": 1, "head_width": 8}
 
@@ -468,6 +469,16 @@ def test_pose_loss_does_not_see_the_light() -> None:
     ref = torch.nn.functional.interpolate(lr, scale_factor=4)
     dark = pose_loss(looking_aside(0.0), lr, 0.5 * ref[:, None], torch.ones(1, 1))
     assert dark == pytest.approx(0, abs=1e-3)
+
+
+def test_pose_loss_of_grey_references_is_that_of_their_luma() -> None:
+    """What the coarse transformer learns from is what ``pose`` will show it."""
+    model, present = network(grey=True), torch.ones(2, 3)
+    lr, refs = inputs()
+    grey = [luma(picture.flatten(0, -4)).view(picture.shape) for picture in (lr, refs)]
+    colour = pose_loss(model, lr, refs, present)
+    assert colour == pytest.approx(pose_loss(model, *grey, present), rel=1e-4)
+    assert colour != pytest.approx(pose_loss(network(), lr, refs, present), rel=1e-3)
 
 
 def test_pose_loss_looks_at_the_first_input_of_a_shared_reference_set() -> None:

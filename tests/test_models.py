@@ -126,7 +126,7 @@ def test_wrong_input_size_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fsrst-smal", {}, "did you mean fsrst-small"),
+        ("fsrst-smal", {}, "did you mean 'fsrst-small'"),
         ("fsrst", {"scale": 3}, "scale 4 .* or 8 .*, not 3"),
         ("fsrst", {"depth": 3}, "depth"),
         ("fsrst", {"zzz": 3}, "model fsrst: unknown option 'zzz'; known: width, scale"),

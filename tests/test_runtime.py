@@ -581,8 +581,8 @@ def test_unknown_names_get_the_nearest(
     bold_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = f"{bold_model}.upscale.onnx"
-    assert "did you mean openvino?" in refused(path, "openvin")
-    assert "did you mean bf16?" in refused(path, precision="bf61")
+    assert "did you mean 'openvino'?" in refused(path, "openvin")
+    assert "did you mean 'bf16'?" in refused(path, precision="bf61")
     assert "use backend openvino" in refused(path, "onnxruntime", precision="int8")
     for wrong in (0, "a", 1.5):
         assert "threads must be a whole number of 1 or more" in refused(path, threads=wrong)
@@ -590,7 +590,7 @@ def test_unknown_names_get_the_nearest(
     for name in ("fsrst-photo", "fsrst-small-call"):
         (tmp_path / f"{name}.upscale.onnx").touch()
     monkeypatch.setattr(upscaler_module, "WEIGHTS", tmp_path)
-    assert "did you mean fsrst-photo?" in refused("fsrst-foto", "onnxruntime")
+    assert "did you mean 'fsrst-photo'?" in refused("fsrst-foto", "onnxruntime")
     assert "damaged or not an ONNX model" in refused("fsrst-photo", "onnxruntime")
 
 

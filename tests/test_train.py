@@ -151,7 +151,28 @@ def test_two_processes_make_the_step_of_one(data: Path, tmp_path: Path) -> None:
     assert len(moments_one) == len(moments_two) > 60
     for ours, theirs in zip(moments_one, moments_two, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-8)
+    # of the whole batch, not of one process's half
+    losses = [float(state["rows"][1].split(",")[1]) for state in (state_one, state_two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert one.exists()
+
+
+def test_several_processes_need_references(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers without a gradient would be a traceback of torch's."""
+
+    class TwoProcesses:
+        world_size = 2
+
+        def launch(self) -> None: ...
+
+        def seed_everything(self, seed: int, verbose: bool) -> None: ...
+
+    monkeypatch.setattr("fsrst.train._fabric", lambda _: TwoProcesses())
+    with pytest.raises(FsrstError, match="fsrst-small without references has layers that learn"):
+        train(options(data, tmp_path / "run", n_references=0))
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_learns_and_logs(data: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Training options: one typed class, read from YAML; unknown keys are named with their nearest."""
 
-import difflib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fsrst.data.augmentation import Augmentation
-from fsrst.errors import FsrstError
+from fsrst.errors import FsrstError, did_you_mean
 
 
 class TrainOptions(BaseModel):
@@ -108,6 +107,5 @@ def check_keys(given: dict[str, Any], known: list[str], where: str) -> None:
     """Refuse the first key of ``given`` that is not in ``known``, naming the nearest that is."""
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-            raise FsrstError(f"{where}unknown key {key!r}; {hint}")
+            hint = did_you_mean(key, known) or f"; known: {', '.join(known)}"
+            raise FsrstError(f"{where}unknown key {key!r}{hint}")

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.optim import Adam
 
 from fsrst import __version__
+from fsrst.checkpoint import Checkpoint
 from fsrst.data.dataset import Data, SeveralSizes, TrainingSet, prefetched
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.errors import FsrstError
-from fsrst.files import write_text, written_whole
+from fsrst.files import write_text
 from fsrst.models import ReferenceSR, build, usual_options
 from fsrst.models.interface import PICTURE_ERRORS
 from fsrst.models.weights import load_weights, save_weights
@@ -34,7 +35,6 @@ CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.csv"
 WEIGHTS = "model.safetensors"
 HOLDOUT_LIMIT = 96
-MACHINE = ("threads", "devices", "nodes", "accelerator", "out")  # may change when a run goes on
 PSNR_CAP = 100.0  # [dB] an exact copy, as in fsrst.evaluate.metrics
 
 
@@ -84,10 +84,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         If the loss or the gradient is no longer a number. The last checkpoint is kept.
     """
     out = Path(options.out)
-    checkpoint_path = out / CHECKPOINT
-    if not resume and checkpoint_path.exists():
+    begun = (out / CHECKPOINT).exists()
+    if begun and not resume:
         raise FsrstError(f"{out} already holds a run; add --resume, or choose another `out`")
-    if (out / WEIGHTS).exists() and not checkpoint_path.exists():
+    if (out / WEIGHTS).exists() and not begun:
         raise FsrstError(f"{out} holds the weights of a run that is done; choose another `out`")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -103,6 +103,11 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
         )
     fabric.seed_everything(options.seed, verbose=False)
     model, start = _start_model(options)
+    if fabric.world_size > 1 and options.n_references == 0 and model.reference_limit != 0:
+        raise FsrstError(
+            f"{model.name} without references has layers that learn nothing, which several"
+            " processes cannot train: set devices to 1, or n_references to 1 or more"
+        )
     if options.loss != "l1":
         if model.picture_error is None:
             raise FsrstError(f"{model.name} has a loss of its own; leave the option `loss` out")
@@ -119,17 +124,10 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
     wrapped, optimizer = fabric.setup(model, optimizer)
     wrapped.mark_forward_method("loss")
 
-    kept: dict[str, Any] = {
-        "options": options,
-        "pictures": pictures,
-        "start": start,
-        "model": model,
-        "averaged": averaged,
-        "optimizer": optimizer,
-    }
+    kept = Checkpoint(out / CHECKPOINT, options, pictures, start, model, averaged, optimizer)
     done, rows = 0, [",".join(COLUMNS)]
-    if checkpoint_path.exists():
-        done, rows = _load_checkpoint(checkpoint_path, **kept)
+    if begun:
+        done, rows = kept.load()
     elif fabric.is_global_zero:
         write_text(out / "options.json", options.model_dump_json(indent=2) + "\n")
 
@@ -146,7 +144,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             for group in optimizer.param_groups:
                 group["lr"] = group["full_lr"] * factor
             loss = wrapped.loss({k: fabric.to_device(v) for k, v in batch.items()})
-            log.losses.append(loss.item())
+            log.losses.append(_mean(fabric, loss))
             _stop_if_diverged(log.losses[-1], "loss", done, out)  # before a NaN reaches the grid
             fabric.backward(loss)
             norm = _clip(fabric, wrapped, optimizer, options.clip_norm)
@@ -164,7 +162,8 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
                 psnr = _holdout_psnr(fabric, averaged or model, data, options) if saved else None
                 log.write(done, options.samples, options.learning_rate * factor, norm, psnr, rate)
                 if saved and fabric.is_global_zero:
-                    _save_checkpoint(checkpoint_path, done, log.rows, **kept)
+                    kept.save(done, log.rows)
+                    write_text(out / METRICS, "\n".join(log.rows) + "\n")
                 log.start(done)
     if fabric.is_global_zero:
         training = {"options": options.model_dump(mode="json"), "samples": done}
@@ -272,81 +271,11 @@ def _data(
     return SeveralSizes(usual, large, options.large_batches, options.batch_size)
 
 
-def _save_checkpoint(
-    path: Path,
-    done: int,
-    rows: list[str],
-    *,
-    options: TrainOptions,
-    pictures: list[str],
-    start: str | None,
-    model: ReferenceSR,
-    averaged: ReferenceSR | None,
-    optimizer: Any,
-) -> None:
-    """All that ``_load_checkpoint`` needs, and the rows as metrics.csv beside it."""
-    state = {
-        "options": options.model_dump_json(),
-        "pictures": pictures,
-        "started_from": start,
-        "done": done,
-        "rows": rows,
-        "model": model.state_dict(),
-        "averaged": averaged.state_dict() if averaged is not None else None,
-        "optimizer": optimizer.state_dict(),
-    }
-    with written_whole(path) as temporary:
-        torch.save(state, temporary)
-    write_text(path.with_name(METRICS), "\n".join(rows) + "\n")
-
-
-def _load_checkpoint(
-    path: Path,
-    *,
-    options: TrainOptions,
-    pictures: list[str],
-    start: str | None,
-    model: ReferenceSR,
-    averaged: ReferenceSR | None,
-    optimizer: Any,
-) -> tuple[int, list[str]]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise FsrstError(f"checkpoint {path} is damaged ({type(error).__name__})") from error
-    other = f"{path} was made by another version of fsrst; choose another `out`"
-    try:
-        saved = TrainOptions.model_validate_json(state["options"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise FsrstError(other) from error
-    for field in TrainOptions.model_fields:
-        if field not in MACHINE and getattr(saved, field) != getattr(options, field):
-            raise FsrstError(
-                f"{path} was made with {field} = {getattr(saved, field)!r}, the config says"
-                f" {getattr(options, field)!r}; restore it or choose another `out`"
-            )
-    saved_pictures = state.get("pictures", pictures)
-    roots = (*options.data, *options.large_data)
-    for root, before, now in zip(roots, saved_pictures, pictures, strict=True):
-        if before != now:
-            raise FsrstError(
-                f"{root} has other pictures than when {path} was made: going on would be another"
-                " run; prepare it as it was, or choose another `out`"
-            )
-    before = state.get("started_from", start)
-    if before != start:
-        raise FsrstError(
-            f"{options.init_from} holds weights {start}, {path} began from {before}: put them back"
-            " there, or choose another `out`"
-        )
-    try:
-        model.load_state_dict(state["model"])
-        if averaged is not None:
-            averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (KeyError, RuntimeError, ValueError) as error:  # another network's
-        raise FsrstError(other) from error
-    return int(state["done"]), list(state["rows"])
+def _mean(fabric: Fabric, loss: Tensor) -> float:
+    """Over all processes, so that all of them stop where one diverges."""
+    if fabric.world_size > 1:
+        fabric.all_reduce(loss := loss.detach().clone(), reduce_op="mean")
+    return loss.item()
 
 
 def _stop_if_diverged(value: float, what: str, done: int, out: Path) -> None:

@@ -305,11 +305,16 @@ def _yuv(picture: Pixels, time: int, time_base: Fraction) -> Any:
     return frame
 
 
+def middles(length: int, count: int) -> list[int]:
+    """``count`` numbers in [0, length): the middles of as many equal parts."""
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]
+
+
 def head_of(path: Path) -> tuple[int, int, int] | None:
     """(left, top, side) [px] of the head with the largest face: the median of five frames' squares
     (``fsrst.data.faces.find_head``); None where no face is found."""
     there = frames_of(path)[1]
-    numbers = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
+    numbers = middles(there, SEARCHED_FRAMES)
     squares, shape = [], (0, 0)
     for number, picture in decoded(path, lambda n: n in numbers, square=True):
         if picture is not None:

@@ -190,12 +190,12 @@ def _data_set(group: Sequence[dict[str, Any]]) -> str:
         f"### {facts['name']}, {facts['split']}, {group[0]['scale']}x: {size['n']} pictures of"
         f" {size['identities']} people (data {facts['hash']})"
     )
-    psnr = _table(
+    psnr = table(
         ["PSNR [dB], mean of pictures", "refs", *(TITLES[name] for name in COLUMNS),
          "references are worth", "wrong ones harm"],
         [_psnr_row(summary) for summary in group],
     )  # fmt: skip
-    others = _table(
+    others = table(
         ["", "", *(TITLES[name] for name in COLUMNS)],
         [row for summary in group for row in _other_rows(summary)],
     )
@@ -264,19 +264,19 @@ def _paper_part(numbers: dict[str, Any]) -> str:
     mark = "" if numbers["applies"] else ", other data"
     titles = [f"{name}{mark}" for name in columns]
     tables = []
-    for table in (numbers["table1"], numbers["table2"]):
-        held = [name for name in columns if name in table["rows"][0]]
+    for theirs in (numbers["table1"], numbers["table2"]):
+        held = [name for name in columns if name in theirs["rows"][0]]
         if not held:
             continue
         tables.append(
-            f"Its {table['source']}, PSNR [dB] / SSIM"
+            f"Its {theirs['source']}, PSNR [dB] / SSIM"
             f"{' - measured on other data, not comparable with the above' if mark else ''}:\n\n"
-            + _table(
+            + table(
                 ["", "refs", *(titles[columns.index(name)] for name in held)],
                 [
                     [row["model"], str(row["references"])]
                     + [f"{row[name][0]:.2f} / {row[name][1]:.4f}" for name in held]
-                    for row in table["rows"]
+                    for row in theirs["rows"]
                 ],
             )
         )
@@ -284,6 +284,7 @@ def _paper_part(numbers: dict[str, Any]) -> str:
     return "\n\n".join(["### The paper's numbers", f"{numbers['source']}.\n{notes}", *tables])
 
 
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,12 +1,11 @@
 """Networks only: no data, no metrics. ``build(name, **options)`` makes each of them."""
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from typing import Any
 
-from fsrst.errors import FsrstError
+from fsrst.errors import FsrstError, did_you_mean
 from fsrst.models.baselines import BASELINES, TEXTURE_BASELINES
 from fsrst.models.fsrst import FSRST
 from fsrst.models.fsrst2 import FSRST2
@@ -43,15 +42,13 @@ def build(name: str, /, **options: Any) -> ReferenceSR:
         made with.
     """
     if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, MODELS)
         raise FsrstError(f"unknown model {name!r}; there are {', '.join(MODELS)}{hint}")
     make, usual = MODELS[name], usual_options(name)
     for key in options:
         if key not in usual:
-            close = difflib.get_close_matches(key, usual, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(usual)}"
-            raise FsrstError(f"model {name}: unknown option {key!r}; {hint}")
+            hint = did_you_mean(key, usual) or f"; known: {', '.join(usual)}"
+            raise FsrstError(f"model {name}: unknown option {key!r}{hint}")
     try:
         network = make(**options)
     except Exception as error:  # torch and Python refuse a value in many ways

@@ -10,13 +10,12 @@ Pictures are uint8 (H, W, 3) sRGB. Importing this module imports neither torch n
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from fsrst.errors import FsrstError
+from fsrst.errors import FsrstError, did_you_mean
 from fsrst.image import (
     Floats,
     Pixels,
@@ -415,8 +414,7 @@ def _find(model: str | Path, backend: str) -> tuple[Path, str]:
             f"{path} is no model file; expected *{GRAPH_SUFFIX} or a run's {weights.name}"
             f"{f'; name {weights}' if weights.is_file() else ''}"
         )
-    near = get_close_matches(str(model), shipped, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(model, shipped)
     raise FsrstError(
         f"unknown model {str(model)!r}: neither a file or folder nor one of"
         f" {', '.join(shipped) or 'the shipped models (none here)'}{hint}"
@@ -432,8 +430,7 @@ def _beside(stem: Path, suffix: str) -> Path:
 
 def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        near = get_close_matches(str(value), allowed, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(value, allowed)
         raise FsrstError(f"unknown {what} {value!r}; there are {', '.join(allowed)}{hint}")
 
 

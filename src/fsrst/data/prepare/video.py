@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fsrst.data.clip import COMPLETE, SEARCHED_FRAMES, UnusableClip, decoded, frames_of
+from fsrst.data.clip import COMPLETE, SEARCHED_FRAMES, UnusableClip, decoded, frames_of, middles
 from fsrst.data.faces import Face, detect_faces, head_square
 from fsrst.data.manifest import (
     Manifest,
@@ -187,7 +187,7 @@ def frames_of_rule(
     chosen = list(range(first, frames, step))[:targets]
     free = [number for number in range(first) if number not in references]
     extra = min(extra_references, len(free))
-    references += [free[(2 * i + 1) * len(free) // (2 * extra)] for i in range(extra)]
+    references += [free[number] for number in middles(len(free), extra)]
     return references, chosen
 
 
@@ -202,7 +202,7 @@ def head_of_clip(faces: Sequence[Face], width: int, height: int) -> Square:
 def _plan(clip: Clip, options: dict[str, Any]) -> dict[str, Any]:
     """Which square of which frames: what clip.json will say."""
     expected, there = frames_of(clip.path)
-    spread = {(2 * i + 1) * there // (2 * SEARCHED_FRAMES) for i in range(SEARCHED_FRAMES)}
+    spread = middles(there, SEARCHED_FRAMES)
     search = options["box"] is None
     faces: list[Face] = []
     shape = (0, 0)
