@@ -135,7 +135,7 @@ REFUSED = {
     ),
     "input too large for a model of any size": (
         "upscale {tmp}/long.png -o {tmp}/out.png --model fsrst2-small",
-        "long.png: the input is 1100x100; * or reduce it; --find-face cuts out, --max-side 512",
+        "long.png: the input is 1100x100; * --find-face or --box cut out, --max-side 512",
     ),
     "input too narrow once it is reduced": (
         "upscale {tmp}/long.png -o {tmp}/out.png --model fsrst2-small --max-side 64",

@@ -224,6 +224,49 @@ def test_references_that_were_enlarged_are_named(
     assert expected in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.parametrize("result", ["sharp.png", "sharp.jpg", "sharp.webp", "sharp.tif"])
+def test_what_was_made_here_is_no_reference_of_a_folder(
+    face: Path, result: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its detail is an estimate. So the same command may be given again; by name it is taken."""
+    command = ["upscale", face / "lr.png", "--refs-dir", face, "--model", "fsrst2-small", "--json"]
+    sheets = ["--strip", face / "strip.png", "--explain", face / "explain.png"]
+    for _ in range(2):
+        assert call(*command, "-o", face / result, *sheets) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["references"] == 2
+    left_out = ", ".join(sorted(["explain.png", result, "strip.png"]))
+    assert f"{face}: made by fsrst, so no references, left out: {left_out}\n" in said.err
+    assert call(*command, "-o", face / "more.png", "--ref", face / result) == 0
+    assert json.loads(capsys.readouterr().out)["references"] == 3
+
+
+def test_a_picture_counts_once_as_a_reference(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (face / "more").mkdir()
+    shutil.copy(face / "a.png", face / "more" / "copy.png")
+    refs = ["--ref", face / "a.png", "--refs-dir", face / "more", "--refs-dir", face]
+    common = ["--model", "fsrst2-small", "--json"]
+    assert call("upscale", face / "lr.png", *refs, "-o", face / "out.png", *common) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["references"] == 2  # a and b: both folders are read
+    assert f"copy.png: the same picture as {face / 'a.png'}; left out" in said.err
+    assert f"{face}: folders in it, left out: more\n" in said.err
+
+
+def test_what_takes_one_value_is_not_given_twice(
+    face: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", face / "a", "--output", face / "b.png"]
+    assert call("upscale", face / "lr.png", *out) == 2
+    assert capsys.readouterr().err == (
+        "fsrst: -o is given twice and takes one value; leave one out\n"
+    )
+    assert call("evaluate", "--model", "m", "--data", "d", "--data", "e", "-o", face / "r") == 2
+    assert "--data is given twice" in capsys.readouterr().err
+
+
 def test_the_input_is_no_reference_of_itself(
     face: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,7 +414,49 @@ def test_find_face_cuts_heads_out_of_photographs(
 
 def test_whole_needs_a_face_to_put_back(face: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("upscale", face / "lr.png", "-o", face / "a.png", "--whole") == 2
-    assert "--whole puts back the head that --find-face cuts out" in capsys.readouterr().err
+    assert "--whole puts back a head that was cut out; give --find-f" in capsys.readouterr().err
+
+
+def test_a_box_is_cut_out_of_a_photograph_and_put_back(
+    face: Path, drawn_faces: list[Pixels], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = np.full((90, 120, 3), 90, np.uint8)
+    scene[20:52, 40:72] = read_image(face / "lr.png")
+    write_image(face / "scene.png", scene)
+    common = ["--box", "40,20,32", "--ref", face / "a.png", "--model", "fsrst2-small", "--json"]
+    assert call("upscale", face / "scene.png", "-o", face / "head.png", *common) == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert result["head"] == {"left": 40, "top": 20, "side": 32}
+    alone = ["--ref", face / "a.png", "--model", "fsrst2-small", "-o", face / "alone.png"]
+    assert call("upscale", face / "lr.png", *alone) == 0
+    head = read_image(face / "head.png")
+    assert np.array_equal(head, read_image(face / "alone.png"))
+    assert call("upscale", face / "scene.png", "-o", face / "all.png", "--whole", *common) == 0
+    whole = read_image(face / "all.png")
+    assert whole.shape == (360, 480, 3)
+    assert np.array_equal(whole[100:188, 180:268], head[20:108, 20:108])
+    assert (whole[:70] == 90).all()
+    for box, message in (
+        ("90,20,32", "scene.png is 120x90: the square of 32 px at 90,20 (--box) is not within it"),
+        ("-1,20,32", "is not within it"),
+        ("40,20", "--box 40,20: expected three whole numbers"),
+    ):
+        capsys.readouterr()
+        assert call("upscale", face / "scene.png", "-o", face / "no.png", f"--box={box}") == 2
+        assert message in capsys.readouterr().err
+    assert not (face / "no.png").exists()
+
+
+def test_a_photograph_that_cannot_be_so_much_enlarged_says_so(
+    face: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsrst.data.faces.MAX_PIXELS", 240 * 240)
+    write_image(face / "scene.png", np.full((100, 100, 3), 90, np.uint8))
+    common = ["--box", "40,20,32", "--model", "fsrst2-small", "--whole"]
+    assert call("upscale", face / "scene.png", "-o", face / "all.png", *common) == 0
+    said = capsys.readouterr()
+    assert "240x240 with a head of 32x32 -> 128x128" in said.out
+    assert "the whole photograph is 2.4 times as large, not 4.0 as its head" in said.err
 
 
 def test_photographs_without_a_face_are_left_out(
@@ -414,7 +499,7 @@ def test_heads_of_photographs_are_reduced_to_what_the_model_takes(
     monkeypatch.setattr("fsrst.data.faces.find_head", lambda pixels: ((0, 0, 600), 1))
     write_image(face / "portrait.png", np.zeros((600, 650, 3), np.uint8))
     upscaler = open_upscaler("fsrst2-small")
-    pixels, facts = Reader(upscaler, True, False, None).read(face / "portrait.png")
+    pixels, facts = Reader(upscaler, True, None, False, None).read(face / "portrait.png")
     assert pixels.shape == (512, 512, 3) and facts["resized_from"] == [600, 600]
     assert "600x600 reduced to 512x512" in capsys.readouterr().err
 

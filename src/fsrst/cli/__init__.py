@@ -87,7 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         # Not command.main(): it would print usage blocks and boxes where one line is wanted.
         with command.make_context("fsrst", list(arguments)) as context:
-            _refuse_empty(context, list(arguments))
+            _refuse_empty_or_twice(context, list(arguments))
             command.invoke(context)
         sys.stdout.flush()
         return 0
@@ -118,16 +118,22 @@ def run(arguments: Sequence[str]) -> int:
         return INTERRUPTED
 
 
-def _refuse_empty(context: Any, arguments: list[str]) -> None:
-    """Empty is what a shell variable that is not set leaves, and as a path the current folder."""
+def _refuse_empty_or_twice(context: Any, arguments: list[str]) -> None:
+    """Empty is what a shell variable that is not set leaves, and as a path the current folder. Of
+    an option that takes one value and is given twice the first would be lost without a word."""
     command = context.command
     while isinstance(command, TyperGroup):
         if not arguments or arguments[0] not in command.commands:
             return  # `invoke` says what is wrong
         command = command.commands[arguments[0]]
         context = typer.Context(command, info_name=arguments.pop(0), parent=context)
-    given = command.make_parser(context).parse_args(arguments)[0]
+    given, _, order = command.make_parser(context).parse_args(arguments)
     for parameter in command.params:
+        once = parameter.param_type_name == "option" and not parameter.multiple
+        if once and not parameter.is_flag and order.count(parameter) > 1:
+            raise FsrstError(
+                f"{parameter.opts[0]} is given twice and takes one value; leave one out"
+            )
         value = given.get(parameter.name)
         values = value if isinstance(value, list | tuple) else [value]
         if "" in values and parameter.default != "":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from fsrst.errors import FsrstError
 if TYPE_CHECKING:
     from fsrst.image import Pixels
     from fsrst.runtime.upscaler import Upscaler
+
+    Square = tuple[int, int, int]
 
 SHOWN_NAMES = 3  # of files that are left out
 
@@ -26,13 +29,19 @@ class NoFaceError(UnusableError):
 class Reader:
     """Reads inputs as the options ask: head cut out, reduced, of the model's size.
 
-    ``photograph`` is the whole picture that the last head was cut out of.
+    ``square``: (left, top, side) [px] of the head, where it is not searched for. ``photograph`` is
+    the whole picture that the last head was cut out of.
     """
 
     photograph: Pixels
 
     def __init__(
-        self, upscaler: Upscaler, find_face: bool, resize: bool, max_side: int | None
+        self,
+        upscaler: Upscaler,
+        find_face: bool,
+        square: Square | None,
+        resize: bool,
+        max_side: int | None,
     ) -> None:
         from fsrst.runtime.upscaler import MAX_SIDE
 
@@ -40,8 +49,9 @@ class Reader:
             raise FsrstError(
                 f"--max-side: {upscaler.model} takes one size only; --resize makes it that"
             )
-        self.upscaler, self.find_face, self.resize = upscaler, find_face, resize
-        self.max_side = max_side or (MAX_SIDE if find_face else None)
+        self.upscaler, self.square, self.resize = upscaler, square, resize
+        self.cuts = find_face or square is not None
+        self.max_side = max_side or (MAX_SIDE if self.cuts else None)
         if resize and upscaler.lr_size is None:
             note(f"{upscaler.model} takes any size, so --resize does nothing; --max-side reduces")
 
@@ -61,7 +71,9 @@ class Reader:
             width, height = image_size(path)
         except FsrstError as error:
             raise UnusableError(str(error)) from error
-        if not self.find_face:
+        if self.square is not None:
+            self._check_square(path, width, height)
+        elif not self.cuts:
             self._wanted(path, width, height)
         _note_if_animated(path)
 
@@ -77,8 +89,8 @@ class Reader:
         """
         from fsrst.image import crop_to
 
-        if self.find_face:
-            self.photograph, place = _head(path)
+        if self.cuts:
+            self.photograph, place = self._head(path)
             pixels = _cut(self.photograph, place)
             head = dict(zip(("left", "top", "side"), place, strict=True))
         else:
@@ -94,13 +106,33 @@ class Reader:
         elif not same:
             note(f"{path}: {width}x{height} reduced to {wide}x{high} (--max-side)")
             made = self.upscaler.scale * wide
-            if self.find_face and width >= made:
+            if self.cuts and width >= made:
                 note(
                     f"{path}: the head has {width} px already and the result {made}: nothing is"
                     " gained but what --max-side takes away"
                 )
         facts = {"head": head, "resized_from": None if same else [width, height]}
         return crop_to(pixels, wide, high), facts
+
+    def _head(self, path: Path) -> tuple[Pixels, Square]:
+        """The photograph, and the head's square in it."""
+        if self.square is None:
+            try:
+                return _found_head(path)
+            except NoFaceError as error:
+                by_hand = "turn it upright, or give the head's square by --box LEFT,TOP,SIDE"
+                raise NoFaceError(f"{error}; {by_hand}") from error
+        pixels = _readable(path)
+        self._check_square(path, pixels.shape[1], pixels.shape[0])
+        return pixels, self.square
+
+    def _check_square(self, path: Path, width: int, height: int) -> None:
+        left, top, side = self.square or (0, 0, 1)
+        if min(left, top) < 0 or side < 1 or left + side > width or top + side > height:
+            raise UnusableError(
+                f"{path} is {width}x{height}: the square of {side} px at {left},{top} (--box) is"
+                " not within it"
+            )
 
     def _wanted(self, path: Path, width: int, height: int) -> tuple[int, int]:
         """The input's size (width, height) [px] of a picture or head of another."""
@@ -109,8 +141,8 @@ class Reader:
         side = self.upscaler.lr_size
         if side is not None and (width, height) != (side, side):
             if not self.resize:
-                what = "shows a head of" if self.find_face else "is"
-                by_hand = "" if self.find_face else "crop the head and reduce it, or "
+                what = "shows a head of" if self.cuts else "is"
+                by_hand = "" if self.cuts else "crop the head and reduce it, or "
                 raise FsrstError(
                     f"{path} {what} {width}x{height}, but {self.upscaler.model} takes"
                     f" {side}x{side}: {by_hand}let --resize cut the centred square and make it"
@@ -123,7 +155,7 @@ class Reader:
             hint = f"; it was {width}x{height} before --max-side {self.max_side}"
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
         elif min(width, height) >= MIN_SIDE:
-            hint = f"; --find-face cuts out, --max-side {MAX_SIDE} reduces"
+            hint = f"; --find-face or --box cut out, --max-side {MAX_SIDE} reduces"
         try:
             self.upscaler.check_size(width, height)
         except FsrstError as error:
@@ -138,20 +170,36 @@ def pictures_in(folder: Path) -> list[Path]:
     found = [p for p in files if p.suffix.lower() in READ_SUFFIXES]
     if not found:
         raise FsrstError(f"no pictures in {folder}; expected {', '.join(READ_SUFFIXES)}")
-    others = [p.name for p in files if p not in found]
-    if others:
-        names = ", ".join(others[:SHOWN_NAMES]) + (", ..." if others[SHOWN_NAMES:] else "")
-        note(f"{folder}: no pictures that can be read, left out: {names}")
+    _note_some(f"{folder}: no pictures that can be read", [p for p in files if p not in found])
+    inner = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    _note_some(f"{folder}: folders in it", sorted(inner))
     return found
 
 
-def reference_paths(named: list[Path], folder: Path | None) -> list[Path]:
-    if folder is None:
-        return named
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise FsrstError(f"--refs-dir {folder} {what}; expected a folder of pictures")
-    return [*named, *pictures_in(folder)]
+def _note_some(what: str, paths: list[Path]) -> None:
+    if paths:
+        names = ", ".join(path.name for path in paths[:SHOWN_NAMES])
+        note(f"{what}, left out: {names}{', ...' if paths[SHOWN_NAMES:] else ''}")
+
+
+def reference_paths(named: list[Path], folders: list[Path]) -> list[Path]:
+    """The references named one by one, and those of folders: each once, and of folders not what
+    this program made, whose detail is an estimate."""
+    from fsrst.image import made_here
+
+    paths = list(named)
+    for folder in folders:
+        if not folder.is_dir():
+            what = "is not a folder" if folder.exists() else "does not exist"
+            raise FsrstError(f"--refs-dir {folder} {what}; expected a folder of pictures")
+        there = pictures_in(folder)
+        ours = [path for path in there if made_here(path)]
+        _note_some(f"{folder}: made by fsrst, so no references", ours)
+        paths += [path for path in there if path not in ours]
+    once: dict[Path, Path] = {}
+    for path in paths:
+        once.setdefault(path.resolve(), path)
+    return list(once.values())
 
 
 def without_input(references: list[tuple[Path, Pixels]], source: Path) -> list[tuple[Path, Pixels]]:
@@ -168,20 +216,29 @@ def note_own_references(references: list[tuple[Path, Pixels]], sources: list[Pat
         note(f"{sources[0]}: the input itself is no reference; left out of them")
 
 
-def read_references(paths: list[Path], find_face: bool, *, named: int) -> list[tuple[Path, Pixels]]:
-    """The pictures, or their heads. Photographs without a face are left out and named, and so is
-    what cannot be read, but for the first ``named``, which were asked for one by one."""
-    found, faceless = [], 0
-    for number, path in enumerate(paths):
+def read_references(
+    paths: list[Path], find_face: bool, named: list[Path]
+) -> list[tuple[Path, Pixels]]:
+    """The pictures, or their heads. Photographs without a face are left out and named, and so are
+    copies of others, which would count twice, and what cannot be read, but for those ``named`` one
+    by one."""
+    found: list[tuple[Path, Pixels]] = []
+    first: dict[tuple[tuple[int, ...], bytes], Path] = {}
+    faceless = 0
+    for path in paths:
         try:
-            pixels = _cut(*_head(path)) if find_face else _readable(path)
+            pixels = _cut(*_found_head(path)) if find_face else _readable(path)
             _note_if_animated(path)
         except UnusableError as error:
-            if number < named and not isinstance(error, NoFaceError):
+            if path in named and not isinstance(error, NoFaceError):
                 raise
             note(f"{error}; left out")
             faceless += isinstance(error, NoFaceError)
         else:
+            same = first.setdefault((pixels.shape, sha256(pixels.tobytes()).digest()), path)
+            if same != path:
+                note(f"{path}: the same picture as {same}; left out")
+                continue
             found.append((path, pixels))
     if paths and not found:
         why = "no face found in any" if faceless == len(paths) else "nothing can be used"
@@ -190,7 +247,7 @@ def read_references(paths: list[Path], find_face: bool, *, named: int) -> list[t
 
 
 def unusable_references(paths: list[Path], found: list[tuple[Path, Pixels]]) -> list[str]:
-    """The references that cannot be read or show no face."""
+    """The references that cannot be read, show no face, or are copies of others."""
     used = {path for path, _ in found}
     return [str(path) for path in paths if path not in used]
 
@@ -208,10 +265,11 @@ def _note_if_animated(path: Path) -> None:
     from fsrst.image import animated
 
     if animated(path):
-        note(f"{path}: an animation; its first picture alone is taken")
+        all_of_it = "; `fsrst video` takes all" if path.suffix.lower() == ".gif" else ""
+        note(f"{path}: an animation; its first picture alone is taken{all_of_it}")
 
 
-def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
+def _found_head(path: Path) -> tuple[Pixels, Square]:
     """A photograph, and (left, top, side) [px] of the head of the largest face in it.
 
     Raises
@@ -233,14 +291,15 @@ def _head(path: Path) -> tuple[Pixels, tuple[int, int, int]]:
     return pixels, head
 
 
-def _cut(photograph: Pixels, place: tuple[int, int, int]) -> Pixels:
+def _cut(photograph: Pixels, place: Square) -> Pixels:
     import numpy as np
 
     left, top, side = place
     return np.ascontiguousarray(photograph[top : top + side, left : left + side])
 
 
-def square_of_box(box: str) -> tuple[int, int, int]:
+def square_of_box(box: str) -> Square:
+    """(left, top, side) [px] of ``--box``."""
     try:
         left, top, side = (int(number) for number in box.split(","))
     except ValueError as error:

@@ -17,6 +17,7 @@ from fsrst.cli.inputs import (
     pictures_in,
     read_references,
     reference_paths,
+    square_of_box,
     unusable_references,
     without_input,
 )
@@ -32,13 +33,19 @@ if TYPE_CHECKING:
     from fsrst.runtime.upscaler import Upscaler
 
 DEFAULT_MODEL = "fsrst2"
+_SOFTWARE = {"Software": f"fsrst {__version__}"}  # what is left out of references by it
 
 References = Annotated[
     list[Path] | None,
     typer.Option("--ref", metavar="FILE", help="A picture of the same person; repeat for more."),
 ]
-ReferenceFolder = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="A folder of pictures of the same person.")
+ReferenceFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--refs-dir",
+        metavar="FOLDER",
+        help="A folder of pictures of the same person; repeat for more.",
+    ),
 ]
 Model = Annotated[
     str,
@@ -71,7 +78,7 @@ def upscale(
         ),
     ],
     ref: References = None,
-    refs_dir: ReferenceFolder = None,
+    refs_dir: ReferenceFolders = None,
     model: Model = DEFAULT_MODEL,
     backend: Backend = "auto",
     precision: Precision = None,
@@ -86,7 +93,7 @@ def upscale(
             min=8,
             metavar="PX",
             help="Reduce inputs to this longer side first; soft, noisy or compressed ones come out"
-            " better so. With --find-face 512 if nothing is said.",
+            " better so. With --find-face or --box 512 if nothing is said.",
         ),
     ] = None,
     find_face: Annotated[
@@ -97,12 +104,20 @@ def upscale(
             " each, and alone written (see --whole). Needs pip install 'fsrst[faces]'.",
         ),
     ] = False,
+    box: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEFT,TOP,SIDE",
+            help="The head's square in the input [px] instead of a search there: a face that is not"
+            " found, or not the largest. --find-face beside it cuts heads out of references.",
+        ),
+    ] = None,
     whole: Annotated[
         bool,
         typer.Option(
             "--whole",
-            help="With --find-face: write the whole photograph, enlarged by bicubic as much as the"
-            " head is, with the head put back into it.",
+            help="With --find-face or --box: write the whole photograph, enlarged by bicubic as"
+            " much as the head is (to 100 megapixels at most), with the head put back into it.",
         ),
     ] = False,
     strip: Annotated[
@@ -125,10 +140,11 @@ def upscale(
     output's aspect is cut out and resized, so give heads, or let --find-face cut them out of
     photographs, the input too. Without references the model works on its own.
     """
-    if whole and not find_face:
-        raise FsrstError("--whole puts back the head that --find-face cuts out; give both")
+    if whole and not (find_face or box):
+        raise FsrstError("--whole puts back a head that was cut out; give --find-face or --box too")
+    square = square_of_box(box) if box else None
     jobs = _jobs(source, output)
-    paths = reference_paths(ref or [], refs_dir)
+    paths = reference_paths(ref or [], refs_dir or [])
     extra = {"--strip": strip, "--explain": explain}
     check_outputs([out for _, out in jobs], extra, [source, *paths])
 
@@ -137,14 +153,14 @@ def upscale(
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     opened_ms = (time.perf_counter() - start) * 1000
-    found = read_references(paths, find_face, named=len(ref or []))
+    found = read_references(paths, find_face, ref or [])
     start = time.perf_counter()
     if explain is not None and not upscaler.explains:
         raise FsrstError(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
             " fsrst2-small"
         )
-    reader = Reader(upscaler, find_face, resize, max_side)
+    reader = Reader(upscaler, find_face, square, resize, max_side)
     left_out: dict[str, bool] = {}  # inputs, and whether for want of a face
     for path, _ in jobs:
         try:
@@ -242,7 +258,7 @@ def _one(
 
     lr, facts = reader.read(path)
     sr, shares, ms = _enlarged(upscaler, lr, shared)
-    picture = _in_photograph(sr, reader.photograph, facts["head"]) if whole else sr
+    picture = _in_photograph(sr, reader.photograph, facts["head"], path) if whole else sr
     left_out = upscaler.left_out(*lr.shape[:2])
     write_image(out, picture, notes(upscaler, upscaler.references - len(left_out)))
     result = {
@@ -271,17 +287,18 @@ def _write_extra(
     from fsrst.image import write_image
 
     if strip is not None:
-        write_image(strip, _strip(upscaler, made, references))
+        write_image(strip, _strip(upscaler, made, references), _SOFTWARE)
     if explain is not None and made.shares is not None:
         from fsrst.evaluate.explanation import explanation
 
-        write_image(explain, explanation(made.lr, made.sr, references, made.shares))
+        sheet = explanation(made.lr, made.sr, references, made.shares)
+        write_image(explain, sheet, _SOFTWARE)
 
 
 def notes(upscaler: Upscaler, references: int) -> dict[str, str]:
-    """The PNG text entries of a result: what made it, and that its detail is an estimate."""
+    """The notes in a result's file: what made it, and that its detail is an estimate."""
     return {
-        "Software": f"fsrst {__version__}",
+        **_SOFTWARE,
         "Description": f"Face enlarged {upscaler.scale}x by a neural network;"
         " fine detail is estimated, not recorded",
         "Model": upscaler.model,
@@ -305,10 +322,17 @@ def _enlarged(
     return sr, upscaler.explain(lr)[1] if shared else None, ms
 
 
-def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int]) -> Pixels:
+def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int], path: Path) -> Pixels:
     from fsrst.data.faces import put_back
 
-    return put_back(head, photograph, (place["left"], place["top"], place["side"]))
+    whole = put_back(head, photograph, (place["left"], place["top"], place["side"]))
+    made, asked = len(whole) / len(photograph), len(head) / place["side"]
+    if made < 0.99 * asked and asked > 1:
+        note(
+            f"{path}: the whole photograph is {made:.1f} times as large, not {asked:.1f} as its"
+            " head: 100 megapixels are the most (--whole)"
+        )
+    return whole
 
 
 def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
@@ -333,6 +357,8 @@ def _so_far(error: str, results: list[dict[str, Any]], jobs: list[tuple[Path, Pa
 
 def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every picture to make."""
+    from fsrst.image import IMAGE_SUFFIXES
+
     if not source.is_dir():
         if not source.exists():
             raise FsrstError(f"cannot read {source}: no such file or folder")
@@ -341,6 +367,10 @@ def _jobs(source: Path, output: Path) -> list[tuple[Path, Path]]:
         return [(source, output)]
     if output.exists() and not output.is_dir():
         raise FsrstError(f"{source} is a folder, so {output} must be one too; it is a file")
+    if output.suffix.lower() in IMAGE_SUFFIXES and not output.exists():
+        raise FsrstError(
+            f"{source} is a folder, so {output} becomes one too; name it without {output.suffix}"
+        )
     if output.exists() and output.samefile(source):
         raise FsrstError(f"{output} is the folder of the inputs; name another for the results")
     pictures = pictures_in(source)

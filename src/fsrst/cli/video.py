@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fsrst.cli.inputs import read_references, reference_paths, square_of_box, unusable_references
 from fsrst.cli.output import note, progress_shown, say, say_json
-from fsrst.cli.remarks import note_left_out
+from fsrst.cli.remarks import note_if_all_too_small, note_if_hardly_used, note_left_out
 from fsrst.cli.upscale import (
     DEFAULT_MODEL,
     Backend,
     Model,
     Precision,
-    ReferenceFolder,
+    ReferenceFolders,
     References,
     Threads,
     check_places,
@@ -36,7 +36,7 @@ def video(
         Path, typer.Option("-o", "--output", metavar="OUT", help="The result: .mp4, .mkv or .mov.")
     ],
     ref: References = None,
-    refs_dir: ReferenceFolder = None,
+    refs_dir: ReferenceFolders = None,
     model: Model = DEFAULT_MODEL,
     backend: Backend = "auto",
     precision: Precision = None,
@@ -67,7 +67,7 @@ def video(
             min=8,
             metavar="PX",
             help="Reduce frames, or the squares, to this longer side first; soft, noisy or"
-            " compressed ones come out better so.",
+            " compressed ones come out better so. Of squares 512 if nothing is said.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -90,9 +90,9 @@ def video(
     if not source.is_file():
         what = "it is a folder" if source.is_dir() else "no such file"
         raise FsrstError(f"cannot read {source}: {what}; expected a clip")
-    if source.suffix.lower() in READ_SUFFIXES:
+    if source.suffix.lower() in READ_SUFFIXES and source.suffix.lower() != ".gif":
         raise FsrstError(f"{source} is a picture; make it large with `fsrst upscale`")
-    paths = reference_paths(ref or [], refs_dir)
+    paths = reference_paths(ref or [], refs_dir or [])
     if output.resolve() in {path.resolve() for path in (source, *paths)}:
         raise FsrstError(f"{output} is an input and would be overwritten; choose another output")
     check_places([output])
@@ -100,7 +100,7 @@ def video(
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     if max_side is not None and upscaler.lr_size is not None:
         raise FsrstError(f"--max-side: {upscaler.model} takes one size only; leave it out")
-    found = read_references(paths, find_face, named=len(ref or []))
+    found = read_references(paths, find_face, ref or [])
     upscaler.set_references([picture for _, picture in found])
     try:
         square = _square(source, find_face, box)
@@ -118,7 +118,7 @@ def video(
     except UnusableClip as error:
         raise FsrstError(f"{source}: {error}") from error
     seconds = time.perf_counter() - start
-    result = {
+    result: dict[str, Any] = {
         "input": str(source),
         "output": str(output),
         "model": upscaler.model,
@@ -127,11 +127,13 @@ def video(
         "references": upscaler.references,
         "references_unusable": unusable_references(paths, found),
         "references_left_out": frames.left_out,
-        "square": list(square) if square else None,
+        "reference_shares": frames.shares,
+        "head": dict(zip(("left", "top", "side"), square, strict=True)) if square else None,
         "frames": done.frames,
         "frames_promised": promised,
         "size_in": list(frames.size_in),
-        "size_out": list(done.size),
+        "size_out": [upscaler.scale * side for side in frames.size_in],
+        "whole": list(done.size) if whole else None,
         "sound": done.sound,
         "seconds": round(seconds, 2),
         "interrupted": done.interrupted,
@@ -139,13 +141,18 @@ def video(
     if as_json:
         say_json(result)
     else:
-        (w, h), (width, height) = frames.size_in, done.size
+        (w, h), (width, height) = result["size_in"], result["size_out"]
+        around = "{}x{} with a head of ".format(*done.size) if whole else ""
         used = counted(upscaler.references - len(frames.left_out))
         say(
-            f"{output}: {done.frames} frames, {w}x{h} -> {width}x{height} in {seconds:.1f} s"
+            f"{output}: {done.frames} frame{'s' if done.frames != 1 else ''},"
+            f" {around}{w}x{h} -> {width}x{height} in {seconds:.1f} s"
             f" ({upscaler.model}, {used}, {upscaler.backend} {upscaler.precision};"
             f" {f'sound {done.sound}' if done.sound else 'no sound'})"
         )
+    note_if_all_too_small(found, [result])
+    if frames.shares is not None:
+        note_if_hardly_used([result], find_face)
     if done.interrupted:
         note(f"interrupted after {done.frames} frames; they are in {output}")
         raise KeyboardInterrupt
@@ -167,10 +174,14 @@ class _Frames:
         whole: bool,
         max_side: int | None,
     ) -> None:
+        from fsrst.runtime.upscaler import MAX_SIDE
+
         self.source, self.upscaler, self.references = source, upscaler, references
-        self.square, self.whole, self.max_side = square, whole, max_side
+        self.square, self.whole = square, whole
+        self.max_side = max_side or (MAX_SIDE if square else None)
         self.size_in = (0, 0)  # of what is made large: width, height [px]
         self.left_out: list[str] = []
+        self.shares: list[float] | None = None  # of each reference in the first picture's detail
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, number: int, picture: Pixels) -> Pixels:
@@ -184,7 +195,11 @@ class _Frames:
                 f"{self.source}: frame {number} has {width}x{height}, those before"
                 f" {wide}x{before}; cut the clip there"
             )
-        sr = self.upscaler(crop_to(self._cut(picture), *self.size_in))
+        lr = crop_to(self._cut(picture), *self.size_in)
+        sr = self.upscaler(lr)
+        if number == 0 and self.upscaler.explains and len(self.left_out) < len(self.references):
+            shares = self.upscaler.explain(lr)[1]
+            self.shares = [round(float(share.mean()), 4) for share in shares]
         if not (self.whole and self.square):
             return sr
         from fsrst.data.faces import put_back
@@ -216,8 +231,9 @@ class _Frames:
             note(f"{self.upscaler.model} takes {side}x{side}: {width}x{height} become that")
             width = height = side
         elif self.max_side is not None and max(width, height) > self.max_side:
-            factor = self.max_side / max(width, height)
+            before, factor = f"{width}x{height}", self.max_side / max(width, height)
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
+            note(f"{self.source}: {before} reduced to {width}x{height} (--max-side)")
         try:
             self.upscaler.check_size(width, height)
         except FsrstError as error:

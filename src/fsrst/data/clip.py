@@ -24,6 +24,7 @@ QUALITY = "16"  # of x264's constant rate factor: 0 is without loss, 18 looks so
 LARGE = 2**23  # pixels of a picture from which x264 looks fewer ahead: it keeps them all
 BT709 = 1  # matrix, primaries and curve, as FFmpeg counts them
 LIMITED = 1  # range of the values
+UNSAID, HD = 2, 720  # matrix that is not told; lines from which it is then BT.709's
 SRGB, HDR = 13, (16, 18)  # curves: sRGB's; PQ and HLG, of which a picture would come out dark
 SET_BACK = 1  # a clip's times that go back by more [s] go on from another start
 
@@ -72,12 +73,22 @@ def opened(path: Path) -> Iterator[Any]:
         yield container
 
 
-def upright(frame: Any, aspect: Fraction | None = None) -> Pixels:
+def upright(frame: Any, aspect: Fraction | None = None, *, exact: bool = False) -> Pixels:
     """uint8 (H, W, 3) of a decoded frame, sRGB, turned as its player would; with the ``aspect`` of
-    its pixels (width by height) made of square ones."""
+    its pixels (width by height) made of square ones.
+
+    ``exact``: colours rounded to the nearest level, and those of a large picture that does not say
+    which matrix it has read as players read them (BT.709). FFmpeg's default is some 1.3 levels too
+    dark, and so are the data sets whose scores are published: input and references alike.
+    """
     hdr = frame.color_trc in HDR
-    curve = {"dst_color_trc": SRGB, "dst_color_primaries": BT709} if hdr else {}
-    pixels = frame.to_ndarray(format="rgb24", **curve)
+    how: dict[str, Any] = {"dst_color_trc": SRGB, "dst_color_primaries": BT709} if hdr else {}
+    if exact:
+        kinds = load_av().video.reformatter.Interpolation
+        how["interpolation"] = kinds.BICUBIC | kinds.ACCURATE_RND | kinds.FULL_CHR_H_INT
+        if frame.colorspace == UNSAID and frame.height >= HD:
+            how["src_colorspace"] = BT709
+    pixels = frame.to_ndarray(format="rgb24", **how)
     if aspect and aspect != 1:
         pixels = resize_bicubic(pixels, max(1, round(frame.width * aspect)), frame.height)
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
@@ -211,7 +222,8 @@ def _rewrite(
             if frame is None:
                 early.append(packet)
             else:
-                picture = change(done.frames, upright(frame, video.sample_aspect_ratio))
+                shape = video.sample_aspect_ratio
+                picture = change(done.frames, upright(frame, shape, exact=True))
                 picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
                 if shown is None:
                     done.size = picture.shape[1], picture.shape[0]

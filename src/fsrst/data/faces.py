@@ -32,6 +32,7 @@ MIN_CONFIDENCE = 0.9
 FADED = 0.1  # part of a head square's side over which it fades into its photograph
 WORKING_SIDE = 800  # larger pictures are reduced before the search [px]
 ENLARGED_AT_MOST = 3  # how much small pictures are enlarged before a head is looked for
+SMALLER_FACES = 4  # how many times smaller ones are looked for in large pictures without one
 MIN_FACE = 24  # smallest face that is searched for, in the picture as searched [px]
 
 
@@ -74,10 +75,11 @@ def _detector() -> Any:
         ) from error
 
 
-def detect_faces(pixels: Pixels) -> list[Face]:
+def detect_faces(pixels: Pixels, working_side: int = WORKING_SIDE) -> list[Face]:
     """All faces of uint8 (H, W, 3) with a confidence of at least 0.9, the largest first.
 
-    Faces are found from about 24 px on (in pictures over 800 px: from 3 % of the longer side on).
+    Faces are found from about 24 px on (in pictures over ``working_side``, which are reduced to it
+    first, from as much of that: of 800 px 3 % of the longer side).
 
     Raises
     ------
@@ -88,7 +90,7 @@ def detect_faces(pixels: Pixels) -> list[Face]:
     height, width = pixels.shape[:2]
     if min(height, width) < MIN_FACE:
         return []
-    shrink = min(1.0, WORKING_SIDE / max(height, width))
+    shrink = min(1.0, working_side / max(height, width))
     searched = resize_bicubic(
         np.ascontiguousarray(pixels),
         max(MIN_FACE, round(width * shrink)),
@@ -140,7 +142,8 @@ def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
     how many faces are.
 
     Small pictures are enlarged for the search, up to ``ENLARGED_AT_MOST`` times: faces are found
-    from about 8 px on.
+    from about 8 px on. In large ones without a face smaller ones are looked for, down to a
+    quarter of ``detect_faces``'s size (``SMALLER_FACES``).
 
     Raises
     ------
@@ -150,7 +153,11 @@ def find_head(pixels: Pixels) -> tuple[tuple[int, int, int] | None, int]:
     check_picture(pixels, "the picture")
     height, width = pixels.shape[:2]
     factor = max(1, min(ENLARGED_AT_MOST, WORKING_SIDE // max(height, width)))
-    faces = detect_faces(resize_bicubic(pixels, factor * width, factor * height))
+    searched, side = resize_bicubic(pixels, factor * width, factor * height), WORKING_SIDE
+    faces = detect_faces(searched)
+    while not faces and side < min(max(height, width), WORKING_SIDE * SMALLER_FACES):
+        side *= 2
+        faces = detect_faces(searched, side)
     if not faces:
         return None, 0
     left, top, side = head_square(faces[0], factor * width, factor * height)
