@@ -153,91 +153,114 @@ def upscale(
     start = time.perf_counter()
     upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
     opened_ms = (time.perf_counter() - start) * 1000
-    found = read_references(paths, find_face, ref or [])
-    start = time.perf_counter()
     if explain is not None and not upscaler.explains:
         raise FsrstError(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
             " fsrst2-small"
         )
+    found = read_references(paths, find_face, ref or [])
+    start = time.perf_counter()
     reader = Reader(upscaler, find_face, square, resize, max_side)
-    left_out: dict[str, bool] = {}  # inputs, and whether for want of a face
-    for path, _ in jobs:
-        try:
-            reader.check(path)
-        except UnusableError as error:
-            _leave_out(path, error, left_out, jobs)
-    note_own_references(found, [path for path, _ in jobs])
-    used = without_input(found, jobs[0][0])
-    upscaler.set_references([picture for _, picture in used])
-    setup_ms = opened_ms + (time.perf_counter() - start) * 1000
-    # with these the shares cost nothing; OpenVINO computes the picture again for them
-    asked = explain is not None or upscaler.backend != "openvino"
-    shared = bool(found) and upscaler.explains and asked
-
-    results: list[dict[str, Any]] = []
+    work = _Work(upscaler, reader, found, jobs, whole=whole, strip=strip, explain=explain)
     run = {
         "model": upscaler.model,
         "backend": upscaler.backend,
         "precision": upscaler.precision,
-        "references": len(used),
+        "references": len(work.used),
         "references_unusable": unusable_references(paths, found),
-        "setup_ms": round(setup_ms, 1),
+        "setup_ms": round(opened_ms + (time.perf_counter() - start) * 1000, 1),
     }
     with progress_shown() as progress:
         for done, (path, out) in enumerate(jobs, start=1):
-            if str(path) in left_out:
+            if str(path) in work.left_out:
                 continue
-            others = without_input(found, path)
-            if [place for place, _ in others] != [place for place, _ in used]:
-                upscaler.set_references([picture for _, picture in others])
-            used = others
-            try:
-                made = _one(
-                    upscaler, reader, path, out, shared=shared or explain is not None, whole=whole
-                )
-                too_little = [used[i] for i in made.left_out]
-                note_left_out(too_little, made.lr.shape[1::-1], results)
-                made.result["references_left_out"] = [str(path) for path, _ in too_little]
-                results.append(made.result)
-                _write_extra(upscaler, made, [picture for _, picture in used], strip, explain)
-            except UnusableError as error:
-                _leave_out(path, error, left_out, jobs)
-            except FsrstError as error:
-                raise FsrstError(_so_far(str(error), results, jobs)) from error
-            else:
-                if not as_json:
-                    _say_result(made.result, run)
+            result = work.make(path, out)
+            if result is not None and not as_json:
+                _say_result(result, run)
             if len(jobs) > 1:
                 progress(done, len(jobs), path.name)
-    faceless = bool(left_out) and all(left_out.values())
-    if not results:
+    faceless = bool(work.left_out) and all(work.left_out.values())
+    if not work.results:
         why = "no face found in any" if faceless else "nothing could be made"
         raise FsrstError(f"{why} of the {len(jobs)} pictures in {source}")
     if faceless:
-        note(f"{len(left_out)} of {len(jobs)} left out: no face found")
+        note(f"{len(work.left_out)} of {len(jobs)} left out: no face found")
     if as_json:
         pictures = {name[2:]: str(path) if path else None for name, path in extra.items()}
-        say_json({**run, **pictures, "results": results, "left_out": list(left_out)})
-    note_if_all_too_small(found, results)
-    if shared:
-        note_if_hardly_used(results, find_face)
-    if left_out and not faceless:
-        unusable = [path for path, no_face in left_out.items() if not no_face]
+        say_json({**run, **pictures, "results": work.results, "left_out": list(work.left_out)})
+    note_if_all_too_small(found, work.results)
+    if work.shared:
+        note_if_hardly_used(work.results, find_face)
+    if work.left_out and not faceless:
+        unusable = [path for path, no_face in work.left_out.items() if not no_face]
         raise FsrstError(
             f"{len(unusable)} of {len(jobs)} pictures could not be used, such as {unusable[0]};"
-            f" {len(results)} are written"
+            f" {len(work.results)} are written"
         )
 
 
-def _leave_out(
-    path: Path, error: UnusableError, left_out: dict[str, bool], jobs: list[tuple[Path, Path]]
-) -> None:
-    """Go on with the others of a folder; alone it is an error."""
-    if len(jobs) == 1:
-        raise error
-    note(f"{error}; left out")
-    left_out[str(path)] = isinstance(error, NoFaceError)
+class _Work:
+    """Makes the pictures of one command, one after the other, and keeps what became of them.
+
+    All inputs are looked at first, and the references of the first one encoded. ``shared``: the
+    references' shares are told. ``left_out``: inputs, and whether for want of a face.
+    """
+
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        reader: Reader,
+        references: list[tuple[Path, Pixels]],
+        jobs: list[tuple[Path, Path]],
+        *,
+        whole: bool,
+        strip: Path | None,
+        explain: Path | None,
+    ) -> None:
+        self.upscaler, self.reader, self.references = upscaler, reader, references
+        self.jobs, self.whole, self.strip, self.explain = jobs, whole, strip, explain
+        # in ONNX Runtime they cost nothing; OpenVINO computes the picture again for them
+        asked = explain is not None or upscaler.backend != "openvino"
+        self.shared = bool(references) and upscaler.explains and asked
+        self.results: list[dict[str, Any]] = []
+        self.left_out: dict[str, bool] = {}
+        for path, _ in jobs:
+            try:
+                reader.check(path)
+            except UnusableError as error:
+                self._leave_out(path, error)
+        note_own_references(references, [path for path, _ in jobs])
+        self.used = without_input(references, jobs[0][0])
+        upscaler.set_references([picture for _, picture in self.used])
+
+    def make(self, path: Path, out: Path) -> dict[str, Any] | None:
+        """Read, enlarge and write one picture -> what is said of it; None if it is left out."""
+        others = without_input(self.references, path)
+        if [place for place, _ in others] != [place for place, _ in self.used]:
+            self.upscaler.set_references([picture for _, picture in others])
+        self.used = others
+        shared = self.shared or self.explain is not None
+        try:
+            made = _one(self.upscaler, self.reader, path, out, shared=shared, whole=self.whole)
+            too_little = [others[i] for i in made.left_out]
+            note_left_out(too_little, made.lr.shape[1::-1], self.results)
+            made.result["references_left_out"] = [str(path) for path, _ in too_little]
+            self.results.append(made.result)
+            pictures = [picture for _, picture in others]
+            _write_extra(self.upscaler, made, pictures, self.strip, self.explain)
+        except UnusableError as error:
+            self._leave_out(path, error)
+            return None
+        except FsrstError as error:
+            raise FsrstError(_so_far(str(error), self.results, self.jobs)) from error
+        return made.result
+
+    def _leave_out(self, path: Path, error: UnusableError) -> None:
+        """Go on with the others of a folder; alone it is an error."""
+        if len(self.jobs) == 1:
+            raise error
+        note(f"{error}; left out")
+        self.left_out[str(path)] = isinstance(error, NoFaceError)
 
 
 class _Made(NamedTuple):
