@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from fsrst.cli.output import note, say, say_json
-from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads, check_outputs
+from fsrst.cli.places import check_outputs
+from fsrst.cli.upscale import DEFAULT_MODEL, Backend, Model, Precision, Threads
 
 
 def demo(

@@ -10,6 +10,7 @@ import typer
 
 from fsrst.cli.inputs import read_references, reference_paths, square_of_box, unusable_references
 from fsrst.cli.output import note, progress_shown, say, say_json
+from fsrst.cli.places import check_places
 from fsrst.cli.remarks import note_if_all_too_small, note_if_hardly_used, note_left_out
 from fsrst.cli.upscale import (
     DEFAULT_MODEL,
@@ -19,7 +20,6 @@ from fsrst.cli.upscale import (
     ReferenceFolders,
     References,
     Threads,
-    check_places,
     counted,
 )
 from fsrst.errors import FsrstError
