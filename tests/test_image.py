@@ -126,8 +126,44 @@ def test_a_transparent_level_of_sixteen_bits_becomes_white(tmp_path: Path) -> No
 
 
 def test_float_tiff_is_taken_as_unit_range(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0.0, 0.5, 1.0, 2.0]], dtype=np.float32)).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255, 255]
+    values = np.array([[-0.05, 0.0, 0.5, 1.0, 1.05]], dtype=np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "words"),
+    [
+        ([0, 100, 255], np.float32, r"float values are 0 to 255, expected 0 \(black\) to 1 "),
+        ([-1, 0, 1], np.float32, "float values are -1 to 1,"),
+        ([0, np.nan, 1], np.float32, r"not all numbers \(NaN\)"),
+        ([0, np.inf, 1], np.float32, "0 to inf"),
+        ([0, 100, 255], np.int32, "integer values are 0 to 255, expected .* to 65535 "),
+        ([0, 1, 65536], np.int32, "0 to 65536"),
+        ([-1, 0, 65535], np.int32, "-1 to 65535"),
+    ],
+)
+def test_values_that_would_be_black_or_white_are_refused(
+    tmp_path: Path, values: list[float], dtype: type, words: str
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([values], dtype=dtype)).save(path)
+    with pytest.raises(FsrstError, match=rf"cannot read .*a\.tif: .*{words}.*; save it as 8 or 16"):
+        read_image(path)
+
+
+def test_dark_pictures_of_sixteen_bits_are_no_mistake(tmp_path: Path) -> None:
+    """Pillow shows signed ones and those of PGM as 32 bits."""
+    dark = np.array([[0, 129, 255]], dtype=np.uint16)
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    Image.fromarray(dark).save(tmp_path / "b.tif")
+    Image.fromarray(dark).save(tmp_path / "c.tif", tiffinfo={339: 2})  # SampleFormat: signed
+    (tmp_path / "d.pgm").write_bytes(b"P5\n3 1\n65535\n" + dark.astype(">u2").tobytes())
+    for path in sorted(tmp_path.iterdir()):
+        assert read_image(path)[0, :, 0].tolist() == [0, 1, 1], path
+    for black in (np.int32, np.float32):
+        Image.fromarray(np.zeros((1, 3), black)).save(tmp_path / "black.tif")
+        assert not read_image(tmp_path / "black.tif").any()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
