@@ -301,6 +301,35 @@ def test_written_whole_replaces_and_makes_folders(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["a.txt"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_written_through(tmp_path: Path, exists: bool) -> None:
+    """Also one that dangles, and one through another: what is replaced is the file at the end."""
+    (tmp_path / "elsewhere").mkdir()
+    if exists:
+        (tmp_path / "elsewhere" / "keep").write_text("old")
+    (tmp_path / "second.txt").symlink_to("elsewhere/keep")
+    (tmp_path / "first.txt").symlink_to(tmp_path / "second.txt")
+    with written_whole(tmp_path / "first.txt") as temporary:
+        assert temporary.parent == (tmp_path / "elsewhere").resolve()
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+    assert (tmp_path / "first.txt").is_symlink() and (tmp_path / "second.txt").is_symlink()
+    assert (tmp_path / "elsewhere" / "keep").read_text() == "new"
+    assert os.listdir(tmp_path / "elsewhere") == ["keep"]
+
+
+def test_links_in_a_circle_or_to_where_nothing_can_be_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for link, to in {"a": "b.txt", "b": "a.txt", "below": "file/c.txt", "folder": "."}.items():
+        (tmp_path / f"{link}.txt").symlink_to(to)
+    below = r", a link to .*/file/c\.txt: .*another place"
+    for link, words in (("a", ": .* circle"), ("below", below), ("folder", ": it is a folder")):
+        with pytest.raises(FsrstError, match=rf"cannot write .*/{link}\.txt{words}"):
+            write_text(tmp_path / f"{link}.txt", "new")
+        assert (tmp_path / f"{link}.txt").is_symlink()
+    assert len(os.listdir(tmp_path)) == 5
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
