@@ -666,6 +666,19 @@ def test_prepare_synthetic_and_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     assert len({sample.identity for sample in manifest.samples}) == 2
 
 
+@pytest.mark.parametrize(("size", "words"), [(50, "such as 48 or 52"), (28, "equal to 32")])
+@pytest.mark.parametrize("command", ["synthetic O", "folder S O --split val"])
+def test_prepare_refuses_sizes_that_no_shipped_model_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, size: int, words: str
+) -> None:
+    places = {"O": tmp_path / "out", "S": tmp_path}
+    line = [places.get(word, word) for word in command.split()]
+    assert call("prepare", *line, "--size", size) == 2
+    said = capsys.readouterr().err
+    assert "--size" in said and words in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 CONFIG = """\
 model: fsrst-small
 data: [{data}]
