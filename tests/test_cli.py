@@ -975,8 +975,10 @@ def test_the_extra_is_that_of_the_command(
     """`export` needs more than torch; without torch the extra torch alone would not do."""
     monkeypatch.delitem(sys.modules, "fsrst.models.weights", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    weights, out = exported_model.with_name("tiny.safetensors"), tmp_path / "out.safetensors"
-    options = ["--model", "fsrst"] if command == "convert" else []
+    weights, out = exported_model.with_name("tiny.safetensors"), tmp_path / "out"
+    options = []
+    if command == "convert":
+        out, options = tmp_path / "out.safetensors", ["--model", "fsrst"]
     assert call(command, weights, "-o", out, *options) == 2
     extra = "export" if command == "export" else "torch"
     assert capsys.readouterr().err == (

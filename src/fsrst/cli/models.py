@@ -122,7 +122,7 @@ def convert(
 def export(
     weights: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="Trained weights.")],
     output: Annotated[
-        Path,
+        str,  # a Path forgets the slash behind a folder
         typer.Option(
             "-o", "--output", metavar="STEM", help="Writes STEM.encode.onnx and STEM.upscale.onnx."
         ),
@@ -137,7 +137,11 @@ def export(
     ] = None,
 ) -> None:
     """Write the two graphs that upscaling needs, and compare them with torch."""
+    from fsrst.runtime.export import check_stem
+    from fsrst.runtime.export import export as run
+
     _need_suffix(weights, ".safetensors")
+    stem = check_stem(output)
     if int8 and not data:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
     if data and not int8:
@@ -148,13 +152,12 @@ def export(
             raise FsrstError(f"--int8 needs {package}; {hint}")
     samples = _calibration(data) if int8 and data else []
     from fsrst.models.weights import load_weights
-    from fsrst.runtime.export import export as run
 
     network, header = load_weights(weights)
-    done = run(network, header, output)
+    done = run(network, header, stem)
     worst = max(done["parity"].values())
     for name, size in done["bytes"].items():
-        say(f"{output}.{name}.onnx: {size / 1e6:.2f} MB")
+        say(f"{stem}.{name}.onnx: {size / 1e6:.2f} MB")
     but = ", 2 % of the values left out" if network.chooses else ""
     say(f"largest difference to torch{but}: {worst * 255:.5f} grey levels")
     if samples:
@@ -162,11 +165,11 @@ def export(
         from fsrst.runtime.int8 import quantize_int8
 
         int8_done = quantize_int8(
-            output,
+            stem,
             [(degrade(truth, network.scale), references) for truth, references in samples],
         )
         say(
-            f"{output}.int8.xml and .bin: {int8_done['bytes'] / 1e6:.2f} MB, calibrated on"
+            f"{stem}.int8.xml and .bin: {int8_done['bytes'] / 1e6:.2f} MB, calibrated on"
             f" {int8_done['samples']} training samples, {int8_done['rms']:.2f} grey levels (rms)"
             " from float32"
         )
