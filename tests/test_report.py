@@ -162,6 +162,19 @@ def test_fewer_references_than_asked_are_said(tmp_path: Path) -> None:
     assert rows_of(report([written(tmp_path / "b", references_listed=3)]))[2][1] == "3"
 
 
+def test_rows_of_one_model_with_several_numbers_of_references_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    folders = [
+        written(tmp_path / "a", n_references=1),
+        written(tmp_path / "b", n_references=3, references_listed=1.75),
+        written(tmp_path / "c", model="other"),
+    ]
+    labels = [row[0] for row in rows_of(report(folders)) if row[1] == "SSIM"]
+    alike = "fsrst-photo (onnxruntime f32), references: "
+    assert labels == [f"{alike}1", f"{alike}1.8 of 3", "other (onnxruntime f32)"]
+
+
 def test_the_papers_numbers_apply_on_its_data(tmp_path: Path) -> None:
     data = {**other_data("anything"), "split": "test"}
     out = written(tmp_path / "a", data=data, prepared=PREPARED)
