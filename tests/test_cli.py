@@ -633,6 +633,15 @@ def test_info_of_one_model(exported_model: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["parameters"] == 869_792
 
 
+def test_info_shows_the_scores_of_several_sets_line_by_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("info", "fsrst2-small") == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (said["scores.1.data"], said["scores.2.data"]) == ("call val", "photo val")
+    assert float(said["scores.1.psnr_mean.right"]) > float(said["scores.1.psnr_mean.none"])
+
+
 def test_export_then_upscale(
     face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

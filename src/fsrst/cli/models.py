@@ -59,7 +59,8 @@ def info(
     if headers:
         say(
             "right, wrong, none: references of the same person, of another, no references; call:"
-            " frames of video calls, photo: photographs of other days, of people in no training set"
+            " frames of video calls, photo: photographs of other days (2 of the 200 have their own"
+            " copy among their references), of people in no training set"
         )
     else:
         say("no models are shipped with this copy")
@@ -217,9 +218,11 @@ def _scores(header: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested keys joined by dots, in order."""
+    """Nested keys joined by dots, in order; what a list holds is numbered from 1."""
     found: list[tuple[str, Any]] = []
     for key, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+            inner = {str(number): one for number, one in enumerate(inner, start=1)}
         if isinstance(inner, dict) and inner:
             found += _flat(inner, f"{prefix}{key}.")
         else:
