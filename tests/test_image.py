@@ -20,6 +20,7 @@ from fsrst.image import (
     animated,
     crop_to,
     from_planes,
+    further_pages,
     greyed,
     image_size,
     luma,
@@ -223,6 +224,23 @@ def test_animations_are_known(tmp_path: Path, suffix: str) -> None:
     frames[0].save(tmp_path / f"b.{suffix}")
     assert animated(tmp_path / f"a.{suffix}") == (suffix != "tif")  # those are pages
     assert not animated(tmp_path / f"b.{suffix}")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_further_pages_of_a_tiff_are_counted(tmp_path: Path) -> None:
+    """Thumbnails are none, and a damaged one does not take the first away."""
+    pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[2].encoderinfo = {"tiffinfo": {254: 1}}
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "c.tif")
+    pages[0].save(tmp_path / "d.gif", save_all=True, append_images=pages[1:])
+    counted = [further_pages(path) for path in sorted(tmp_path.iterdir())]
+    assert counted == [2, 1, 0, 0]
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "e.tif").write_bytes(whole[: len(whole) // 2])
+    assert further_pages(tmp_path / "e.tif") <= 1
+    assert read_image(tmp_path / "e.tif")[0, 0].tolist() == [255, 0, 0]
 
 
 def test_suffix_does_not_have_to_tell_the_truth(tmp_path: Path) -> None:

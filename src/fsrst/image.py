@@ -33,7 +33,8 @@ MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
 MONOCHROME_PART = 0.025  # of the mean luma, in the dark; colour photographs there have more
 FLOAT_SLACK = 0.1  # of float values beyond [0, 1]: a bicubic overshoots by so much
 ORIENTATION = 0x0112  # EXIF
-BITS = 258  # TIFF's BitsPerSample
+BITS, SUBFILE = 258, 254  # TIFF's BitsPerSample and NewSubfileType
+NO_PAGE = 1 | 4  # a reduced copy, or a mask
 UPRIGHT = {  # by it; from 5 on width and height change places
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -108,6 +109,27 @@ def animated(path: str | Path) -> bool:
     with _opened(Path(path)) as picture:
         moving = picture.format in ("GIF", "WEBP", "PNG")  # other formats hold pages or previews
         return moving and bool(getattr(picture, "is_animated", False))
+
+
+def further_pages(path: str | Path) -> int:
+    """How many pages follow the first of a TIFF, which ``read_image`` takes; 0 of other formats.
+    Reduced copies (thumbnails, pyramids) and masks are no pages, nor is what cannot be read.
+
+    Raises
+    ------
+    FsrstError
+        As ``image_size``.
+    """
+    with _opened(Path(path)) as picture:
+        pages = 0
+        try:
+            frames = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            for number in range(1, frames):
+                picture.seek(number)
+                pages += not getattr(picture, "tag_v2", {}).get(SUBFILE, 0) & NO_PAGE
+        except (*DAMAGE, Warning):
+            pass  # the first page may well be whole
+        return pages
 
 
 @contextmanager
