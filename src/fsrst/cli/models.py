@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsrst.image import Pixels
 
 CALIBRATION_SAMPLES = 128
+AUTHORS_NETWORKS = ("fsrst", "fsrst-small")
 CONDITIONS = ("bicubic", "none", "right", "wrong")  # columns of the scores in a weights header
 
 
@@ -111,6 +112,8 @@ def convert(
 ) -> None:
     """Read a checkpoint that the paper authors' training script wrote."""
     _need_suffix(output, ".safetensors")
+    if model not in AUTHORS_NETWORKS:
+        raise FsrstError(f"--model {model}: expected {' or '.join(AUTHORS_NETWORKS)}, the authors'")
     from fsrst.models.weights import convert_author_checkpoint, save_weights
 
     network = convert_author_checkpoint(checkpoint, model)
