@@ -227,6 +227,10 @@ REFUSED = {
         "convert {tmp}/no.pth -o {tmp}/w.onnx --model fsrst",
         "ends in .safetensors",
     ),
+    "converted into a network of somebody else": (
+        "convert {tmp}/no.pth -o {tmp}/w.safetensors --model resnet",
+        "--model resnet: expected fsrst or fsrst-small, the authors'",
+    ),
     "export of missing weights": ("export {tmp}/no.safetensors -o {tmp}/m", "no weights at"),
     "export of damaged weights": ("export {tmp}/bad.safetensors -o {tmp}/m", "not a readable"),
     "export of something else": ("export {tmp}/lr.png -o {tmp}/m", "ends in .safetensors"),

@@ -297,6 +297,24 @@ def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(
     assert note in capsys.readouterr().err
 
 
+def test_further_pages_of_a_tiff_are_said(
+    face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Image.open(face / "lr.png") as picture:
+        picture.save(face / "p.tif", save_all=True, append_images=[picture] * 2)
+    assert call("upscale", face / "p.tif", "-o", face / "p.png", "--model", exported_model) == 0
+    assert f"{face / 'p.tif'}: 2 further pages; its first alone" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links")
+def test_links_in_a_circle_are_no_output(face: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (face / "x.png").symlink_to(face / "y.png")
+    (face / "y.png").symlink_to(face / "x.png")
+    assert call("upscale", face / "lr.png", "-o", face / "x.png") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fsrst: ") and said.count("\n") == 1 and "x.png" in said
+
+
 def test_what_is_written_beside_a_strip_that_fails_is_said(
     face: Path,
     exported_model: Path,
@@ -718,6 +736,15 @@ def test_info_of_one_model(exported_model: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["parameters"] == 869_792
 
 
+def test_info_shows_the_scores_of_several_sets_line_by_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call("info", "fsrst2-small") == 0
+    said = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert (said["scores.1.data"], said["scores.2.data"]) == ("call val", "photo val")
+    assert float(said["scores.1.psnr_mean.right"]) > float(said["scores.1.psnr_mean.none"])
+
+
 def test_export_then_upscale(
     face: Path, exported_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -749,6 +776,19 @@ def test_prepare_synthetic_and_folder(tmp_path: Path, capsys: pytest.CaptureFixt
     manifest = load_manifest(out)
     assert len(manifest.split("val")) == 9 and manifest.info["size"] == 64
     assert len({sample.identity for sample in manifest.samples}) == 2
+
+
+@pytest.mark.parametrize(("size", "words"), [(50, "such as 48 or 52"), (28, "equal to 32")])
+@pytest.mark.parametrize("command", ["synthetic O", "folder S O --split val"])
+def test_prepare_refuses_sizes_that_no_shipped_model_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, size: int, words: str
+) -> None:
+    places = {"O": tmp_path / "out", "S": tmp_path}
+    line = [places.get(word, word) for word in command.split()]
+    assert call("prepare", *line, "--size", size) == 2
+    said = capsys.readouterr().err
+    assert "--size" in said and words in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 CONFIG = """\
@@ -1047,8 +1087,10 @@ def test_the_extra_is_that_of_the_command(
     """`export` needs more than torch; without torch the extra torch alone would not do."""
     monkeypatch.delitem(sys.modules, "fsrst.models.weights", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
-    weights, out = exported_model.with_name("tiny.safetensors"), tmp_path / "out.safetensors"
-    options = ["--model", "fsrst"] if command == "convert" else []
+    weights, out = exported_model.with_name("tiny.safetensors"), tmp_path / "out"
+    options = []
+    if command == "convert":
+        out, options = tmp_path / "out.safetensors", ["--model", "fsrst"]
     assert call(command, weights, "-o", out, *options) == 2
     extra = "export" if command == "export" else "torch"
     assert capsys.readouterr().err == (

@@ -28,6 +28,7 @@ from fsrst.evaluate.predict import (
 from fsrst.evaluate.report import strips
 from fsrst.evaluate.score import bicubic, clustered_standard_error, read_scores, score, spread
 from fsrst.image import Pixels, read_image, resize_bicubic, to_uint8, write_image
+from fsrst.runtime.upscaler import open_upscaler
 
 SIDE = 64
 
@@ -49,6 +50,9 @@ class Blend:
         self.calls = 0
         self.settings = 0
         self._mean: Pixels | None = None
+
+    def check_size(self, width: int, height: int) -> None:
+        pass
 
     def set_references(self, references: list[Pixels]) -> None:
         self.settings += 1
@@ -315,6 +319,23 @@ def test_bad_arguments(manifest: Manifest, tmp_path: Path) -> None:
     refused("no split 'test'", split="test")
     refused("at least two identities", split="train")
     refused("the data set itself", out=manifest.root)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        ("fsrst-small-photo", 64, r"64x64 px, .* fsrst-small-photo .* at 4x; .* --size 128$"),
+        ("fsrst2-small", 50, "50x50 px.* a --size that is a multiple of 4, 32 to 2048$"),
+        ("fsrst2-small", 16, "16x16 px.* a --size that is a multiple of 4, 32 to 2048$"),
+    ],
+)
+def test_a_set_of_a_size_that_the_model_cannot_take_leaves_nothing(
+    tmp_path: Path, model: str, size: int, words: str
+) -> None:
+    data = write_synthetic(tmp_path / "data", identities=2, views=2, size=size)
+    with pytest.raises(FsrstError, match=words):
+        predict(open_upscaler(model), data, "val", tmp_path / "out", conditions=("none",))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_other_files_is_left_alone(manifest: Manifest, tmp_path: Path) -> None:

@@ -658,6 +658,9 @@ class Constant:
         self.graph = None
         self.grey = grey
 
+    def check_size(self, width: int, height: int, /) -> None:
+        pass
+
     def set_references(self, pictures: list[Pixels], /) -> None:
         pass
 

@@ -1,6 +1,7 @@
 """The exported files: names, free dimensions, storage, metadata; and int8."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -269,6 +270,29 @@ def test_int8_is_refused_before_graphs_are_written_where_its_packages_are_missin
     assert run(["export", str(tmp_path / "net.safetensors"), *arguments]) == 2
     assert "--int8 needs nncf; install it with: pip install 'fsrst[int8]" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("there", r"it is a folder; name a STEM in it, such as .*there/fsrst-small$"),
+        ("new/", r"it is a folder; name a STEM in it, such as .*new/fsrst-small$"),
+        ("new/net.onnx", "without the suffix: .*new/net$"),
+        ("new/net.upscale.onnx", "without the suffix: .*new/net$"),
+        ("new/net.int8.xml", "without the suffix: .*new/net$"),
+        ("new/net.v2.safetensors", r"without the suffix: .*new/net\.v2$"),
+    ],
+)
+def test_what_is_no_stem_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    (tmp_path / "there").mkdir()
+    assert run(["export", str(tmp_path / "no.safetensors"), "-o", f"{tmp_path}/{name}"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(f"cannot write .*{name}: .*{words}", said.rstrip()) and said.count("\n") == 1
+    with pytest.raises(FsrstError, match=words):
+        export(build("fsrst-small"), {}, f"{tmp_path}/{name}")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
 # --- int8 -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from fsrst.image import (
     animated,
     crop_to,
     from_planes,
+    further_pages,
     greyed,
     image_size,
     luma,
@@ -126,8 +127,44 @@ def test_a_transparent_level_of_sixteen_bits_becomes_white(tmp_path: Path) -> No
 
 
 def test_float_tiff_is_taken_as_unit_range(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0.0, 0.5, 1.0, 2.0]], dtype=np.float32)).save(tmp_path / "a.tif")
-    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 128, 255, 255]
+    values = np.array([[-0.05, 0.0, 0.5, 1.0, 1.05]], dtype=np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif")[0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "words"),
+    [
+        ([0, 100, 255], np.float32, r"float values are 0 to 255, expected 0 \(black\) to 1 "),
+        ([-1, 0, 1], np.float32, "float values are -1 to 1,"),
+        ([0, np.nan, 1], np.float32, r"not all numbers \(NaN\)"),
+        ([0, np.inf, 1], np.float32, "0 to inf"),
+        ([0, 100, 255], np.int32, "integer values are 0 to 255, expected .* to 65535 "),
+        ([0, 1, 65536], np.int32, "0 to 65536"),
+        ([-1, 0, 65535], np.int32, "-1 to 65535"),
+    ],
+)
+def test_values_that_would_be_black_or_white_are_refused(
+    tmp_path: Path, values: list[float], dtype: type, words: str
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([values], dtype=dtype)).save(path)
+    with pytest.raises(FsrstError, match=rf"cannot read .*a\.tif: .*{words}.*; save it as 8 or 16"):
+        read_image(path)
+
+
+def test_dark_pictures_of_sixteen_bits_are_no_mistake(tmp_path: Path) -> None:
+    """Pillow shows signed ones and those of PGM as 32 bits."""
+    dark = np.array([[0, 129, 255]], dtype=np.uint16)
+    Image.fromarray(dark).save(tmp_path / "a.png")
+    Image.fromarray(dark).save(tmp_path / "b.tif")
+    Image.fromarray(dark).save(tmp_path / "c.tif", tiffinfo={339: 2})  # SampleFormat: signed
+    (tmp_path / "d.pgm").write_bytes(b"P5\n3 1\n65535\n" + dark.astype(">u2").tobytes())
+    for path in sorted(tmp_path.iterdir()):
+        assert read_image(path)[0, :, 0].tolist() == [0, 1, 1], path
+    for black in (np.int32, np.float32):
+        Image.fromarray(np.zeros((1, 3), black)).save(tmp_path / "black.tif")
+        assert not read_image(tmp_path / "black.tif").any()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -187,6 +224,23 @@ def test_animations_are_known(tmp_path: Path, suffix: str) -> None:
     frames[0].save(tmp_path / f"b.{suffix}")
     assert animated(tmp_path / f"a.{suffix}") == (suffix != "tif")  # those are pages
     assert not animated(tmp_path / f"b.{suffix}")
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_further_pages_of_a_tiff_are_counted(tmp_path: Path) -> None:
+    """Thumbnails are none, and a damaged one does not take the first away."""
+    pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    pages[2].encoderinfo = {"tiffinfo": {254: 1}}
+    pages[0].save(tmp_path / "b.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "c.tif")
+    pages[0].save(tmp_path / "d.gif", save_all=True, append_images=pages[1:])
+    counted = [further_pages(path) for path in sorted(tmp_path.iterdir())]
+    assert counted == [2, 1, 0, 0]
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "e.tif").write_bytes(whole[: len(whole) // 2])
+    assert further_pages(tmp_path / "e.tif") <= 1
+    assert read_image(tmp_path / "e.tif")[0, 0].tolist() == [255, 0, 0]
 
 
 def test_suffix_does_not_have_to_tell_the_truth(tmp_path: Path) -> None:
@@ -263,6 +317,35 @@ def test_written_whole_replaces_and_makes_folders(tmp_path: Path) -> None:
     write_text(path, "zwei ü\n")
     assert path.read_text(encoding="utf-8") == "zwei ü\n"
     assert os.listdir(path.parent) == ["a.txt"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_written_through(tmp_path: Path, exists: bool) -> None:
+    """Also one that dangles, and one through another: what is replaced is the file at the end."""
+    (tmp_path / "elsewhere").mkdir()
+    if exists:
+        (tmp_path / "elsewhere" / "keep").write_text("old")
+    (tmp_path / "second.txt").symlink_to("elsewhere/keep")
+    (tmp_path / "first.txt").symlink_to(tmp_path / "second.txt")
+    with written_whole(tmp_path / "first.txt") as temporary:
+        assert temporary.parent == (tmp_path / "elsewhere").resolve()
+        assert temporary.suffix == ".txt"
+        temporary.write_text("new")
+    assert (tmp_path / "first.txt").is_symlink() and (tmp_path / "second.txt").is_symlink()
+    assert (tmp_path / "elsewhere" / "keep").read_text() == "new"
+    assert os.listdir(tmp_path / "elsewhere") == ["keep"]
+
+
+def test_links_in_a_circle_or_to_where_nothing_can_be_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for link, to in {"a": "b.txt", "b": "a.txt", "below": "file/c.txt", "folder": "."}.items():
+        (tmp_path / f"{link}.txt").symlink_to(to)
+    below = r", a link to .*/file/c\.txt: .*another place"
+    for link, words in (("a", ": .* circle"), ("below", below), ("folder", ": it is a folder")):
+        with pytest.raises(FsrstError, match=rf"cannot write .*/{link}\.txt{words}"):
+            write_text(tmp_path / f"{link}.txt", "new")
+        assert (tmp_path / f"{link}.txt").is_symlink()
+    assert len(os.listdir(tmp_path)) == 5
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def test_command_for_dfd(
 ) -> None:
     os.link(clip, videos_folder(tmp_path / "in", "c40") / "24__podium_speech_happy.mp4")
     (videos_folder(tmp_path / "in", "c40") / "25__podium_speech_happy.mp4").touch()
-    command = ["prepare", "dfd", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "16"]
+    command = ["prepare", "dfd", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "32"]
     assert run([*command, "--quality", "c40", "--partial", "--workers", "1"]) == 0
     said = capsys.readouterr()
     assert re.search(r"^actors for testing +6 +1 +-5: as above$", said.out, re.M)

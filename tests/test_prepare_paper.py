@@ -384,7 +384,7 @@ def test_celeba_genuine_folder_is_a_part(real_data: Path, tmp_path: Path) -> Non
 def test_command_prints_counts_beside_the_papers(
     celeba: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["prepare", "celebamask-hq", str(celeba), str(tmp_path / "out"), "--size", "16"]
+    command = ["prepare", "celebamask-hq", str(celeba), str(tmp_path / "out"), "--size", "32"]
     assert run(command) == 2
     said = capsys.readouterr()
     assert said.out == ""
@@ -392,7 +392,7 @@ def test_command_prints_counts_beside_the_papers(
     assert len(said.err.splitlines()) == 1
     assert run([*command, "--partial", "--workers", "2", "--seed", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.endswith("split train, 2 samples of 2 people, 16 px") for line in lines)
+    assert any(line.endswith("split train, 2 samples of 2 people, 32 px") for line in lines)
     row = next(line for line in lines if line.startswith("pictures of these"))
     assert row.split()[3:6] == ["24,364", "13", "-24,351:"]
     assert row.endswith("as above")

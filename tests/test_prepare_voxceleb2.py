@@ -218,7 +218,7 @@ def test_command_for_voxceleb2(
 ) -> None:
     vox_tree(tmp_path / "in" / "mp4", tracks, range(1, 3))
     meta = write_meta(tmp_path / "meta.csv", range(1, 121))
-    command = ["prepare", "voxceleb2", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "16"]
+    command = ["prepare", "voxceleb2", str(tmp_path / "in"), str(tmp_path / "out"), "--size", "32"]
     assert run([*command, "--meta", str(meta), "--partial", "--seed", "3"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"^test identities in vox2_meta.csv +- +120$", said, re.M)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fsrst.errors import FsrstError
-from fsrst.evaluate.explanation import COLOURS, NONE, explanation
+from fsrst.evaluate.explanation import COLOURS, NONE, colours_of, explanation
 from fsrst.evaluate.report import paper, report, report_data
 from fsrst.evaluate.strips import Panel, sheet, strip
 from fsrst.image import Pixels
@@ -162,6 +162,19 @@ def test_fewer_references_than_asked_are_said(tmp_path: Path) -> None:
     assert rows_of(report([written(tmp_path / "b", references_listed=3)]))[2][1] == "3"
 
 
+def test_rows_of_one_model_with_several_numbers_of_references_are_told_apart(
+    tmp_path: Path,
+) -> None:
+    folders = [
+        written(tmp_path / "a", n_references=1),
+        written(tmp_path / "b", n_references=3, references_listed=1.75),
+        written(tmp_path / "c", model="other"),
+    ]
+    labels = [row[0] for row in rows_of(report(folders)) if row[1] == "SSIM"]
+    alike = "fsrst-photo (onnxruntime f32), references: "
+    assert labels == [f"{alike}1", f"{alike}1.8 of 3", "other (onnxruntime f32)"]
+
+
 def test_the_papers_numbers_apply_on_its_data(tmp_path: Path) -> None:
     data = {**other_data("anything"), "split": "test"}
     out = written(tmp_path / "a", data=data, prepared=PREPARED)
@@ -235,6 +248,21 @@ def test_a_map_has_the_colours_of_the_references() -> None:
     assert np.abs(tinted - painted / 4).max() < 1  # a black face
     first, second = ((shown[320:] == colour).all(axis=2) for colour in COLOURS[:2])  # frames
     assert np.flatnonzero(first.any(axis=0)).max() < 270 < np.flatnonzero(second.any(axis=0)).min()
+
+
+def test_every_reference_has_a_colour_of_its_own() -> None:
+    """Also beyond the eight that have names: as far apart as those are from each other."""
+    count = 24
+    colours = colours_of(count)
+    assert np.array_equal(colours[:8], COLOURS) and colours_of(0).shape == (0, 3)
+    taken = [*colours, np.full(3, NONE)]
+    apart = [np.abs(a - b).sum() for i, a in enumerate(taken) for b in taken[:i]]
+    assert min(apart) > 70  # the first eight's: 82
+    assert len(np.unique(colours_of(500), axis=0)) == 500
+    black, shares = grey(256, 256, 0), np.zeros((count, 256, 256), np.float32)
+    shares[count - 1] = 1
+    shown = explanation(black[::4, ::4], black, [black] * count, shares)
+    assert (shown == colours[-1].round()).all(axis=2).sum() > 256 * 256  # map and frame
 
 
 def test_text_stays_over_its_own_picture() -> None:

@@ -122,6 +122,20 @@ def test_write_synthetic_twice_is_the_same_and_seed_changes_everybody(tmp_path: 
     assert not other[1] & first[1]
 
 
+def test_a_smaller_set_leaves_no_picture_of_the_larger_one(tmp_path: Path) -> None:
+    """Nor do other splits and people; what is not drawn stays."""
+    write_synthetic(tmp_path, identities=4, views=3, size=24, splits={"train": 3, "dev": 1})
+    (tmp_path / "images" / "train" / "notes.txt").write_text("mine")
+    manifest = write_synthetic(tmp_path, identities=2, views=2, size=24, seed=14)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")}
+    assert found == {sample.target for sample in manifest.samples}
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == ["train", "val"]
+    assert sorted(path.name for path in (tmp_path / "images" / "train").iterdir()) == [
+        "drawn-1400000",
+        "notes.txt",
+    ]
+
+
 @pytest.mark.parametrize(
     "options",
     [

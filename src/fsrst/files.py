@@ -16,7 +16,8 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
 
     The temporary name keeps the suffix of ``path``, because many writers choose the format by it.
-    Missing parent folders are made. An ``OSError`` (full disk, read-only folder) becomes one line.
+    A symbolic link stays, and what it leads to is written. Missing parent folders are made. An
+    ``OSError`` (full disk, read-only folder) becomes one line.
 
     Raises
     ------
@@ -24,21 +25,25 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         If the file cannot be written. Nothing is left behind then.
     """
     path = Path(path)
+    target = Path(os.path.realpath(path))
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
+        if target.is_symlink():
+            raise FsrstError(f"cannot write {path}: its symbolic links lead in a circle; mend them")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
             raise FsrstError(f"cannot write {path}: it is a folder; name a file")
         # not tempfile's: its files are private, and what ours may be is the kernel's to say
-        name = path.parent / f".fsrst-{secrets.token_hex(8)}{path.suffix}"
+        name = target.parent / f".fsrst-{secrets.token_hex(8)}{path.suffix}"
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         temporary = name
         yield temporary
-        temporary.replace(path)
+        temporary.replace(target)
         temporary = None
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FsrstError(f"cannot write {path}: {reason}; choose another place") from error
+        where = f"{path}, a link to {target}" if path.is_symlink() else path
+        raise FsrstError(f"cannot write {where}: {reason}; choose another place") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

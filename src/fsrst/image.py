@@ -31,7 +31,10 @@ MAX_PIXELS = 100_000_000
 LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
 MONOCHROME_PART = 0.025  # of the mean luma, in the dark; colour photographs there have more
+FLOAT_SLACK = 0.1  # of float values beyond [0, 1]: a bicubic overshoots by so much
 ORIENTATION, IMAGE_DESCRIPTION, SOFTWARE = 0x0112, 0x010E, 0x0131  # EXIF
+BITS, SUBFILE = 258, 254  # TIFF's BitsPerSample and NewSubfileType
+NO_PAGE = 1 | 4  # a reduced copy, or a mask
 UPRIGHT = {  # by it; from 5 on width and height change places
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -63,15 +66,18 @@ def read_image(path: str | Path) -> Pixels:
 
     EXIF orientation is applied; colours with a profile of another space become sRGB; transparency
     is laid on white; grey, palette and CMYK pictures become RGB; 16-bit grey values are divided by
-    257 and rounded (of 16-bit colours Pillow keeps the upper 8 bits).
+    257 and rounded (of 16-bit colours Pillow keeps the upper 8 bits). Float values are taken as
+    [0, 1], 32-bit integers as 0 to 65535.
 
     Raises
     ------
     FsrstError
-        If the file is missing, empty, a folder, not a picture, truncated or over 100 megapixels.
+        If the file is missing, empty, a folder, not a picture, truncated or over 100 megapixels, or
+        if its float or 32-bit values are of another range.
     """
     with _opened(Path(path)) as picture:
         picture.load()
+        _check_range(picture, path)
         turn = UPRIGHT.get(_orientation(picture))
         upright = picture if turn is None else picture.transpose(turn)
         return np.asarray(_to_rgb(_to_srgb(upright)))
@@ -83,7 +89,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     Raises
     ------
     FsrstError
-        As ``read_image``, but for damage further on.
+        As ``read_image``, but for damage and values further on.
     """
     with _opened(Path(path)) as picture:
         # Pillow has turned the size of a TIFF already, and would decode a whole PNG to tell
@@ -103,6 +109,27 @@ def animated(path: str | Path) -> bool:
     with _opened(Path(path)) as picture:
         moving = picture.format in ("GIF", "WEBP", "PNG")  # other formats hold pages or previews
         return moving and bool(getattr(picture, "is_animated", False))
+
+
+def further_pages(path: str | Path) -> int:
+    """How many pages follow the first of a TIFF, which ``read_image`` takes; 0 of other formats.
+    Reduced copies (thumbnails, pyramids) and masks are no pages, nor is what cannot be read.
+
+    Raises
+    ------
+    FsrstError
+        As ``image_size``.
+    """
+    with _opened(Path(path)) as picture:
+        pages = 0
+        try:
+            frames = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
+            for number in range(1, frames):
+                picture.seek(number)
+                pages += not getattr(picture, "tag_v2", {}).get(SUBFILE, 0) & NO_PAGE
+        except (*DAMAGE, Warning):
+            pass  # the first page may well be whole
+        return pages
 
 
 @contextmanager
@@ -136,6 +163,29 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise FsrstError(f"cannot read {path}: no permission") from error
     except DAMAGE as error:
         raise FsrstError(f"cannot read {path}: damaged or truncated picture ({error})") from error
+
+
+def _check_range(picture: Image.Image, path: str | Path) -> None:
+    """Refuse values that would all come out black or white, such as 0 to 255 in a float TIFF."""
+    if picture.mode not in ("I", "F"):
+        return
+    values = np.asarray(picture)
+    low, high = values.min().item(), values.max().item()
+    found = f"{low:.6g} to {high:.6g}"
+    if picture.mode == "F":
+        kind, white = "float", 1
+        good = low >= -FLOAT_SLACK and high <= 1 + FLOAT_SLACK
+        if np.isnan(low):
+            found = "not all numbers (NaN)"
+    else:
+        kind, white = "integer", 65535
+        wide = getattr(picture, "tag_v2", {}).get(BITS) == (32,)  # 16-bit pictures may be so dark
+        good = low >= 0 and high <= white and not (wide and 0 < high <= 255)
+    if not good:
+        raise FsrstError(
+            f"cannot read {path}: its {kind} values are {found}, expected 0 (black) to {white}"
+            " (white); save it as 8 or 16 bit"
+        )
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -176,7 +226,7 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         values = np.asarray(picture).astype(np.float64)
-        if picture.mode == "F":  # a float TIFF is taken as [0, 1]
+        if picture.mode == "F":  # as [0, 1]
             values = values * 65535
         grey = np.rint(np.clip(values, 0, 65535) / 257).astype(np.uint8)
         if isinstance(clear := picture.info.get("transparency"), int):  # a level of PNG's

@@ -262,11 +262,13 @@ def _readable(path: Path) -> Pixels:
 
 
 def _note_if_animated(path: Path) -> None:
-    from fsrst.image import animated
+    from fsrst.image import animated, further_pages
 
     if animated(path):
         all_of_it = "; `fsrst video` takes all" if path.suffix.lower() == ".gif" else ""
         note(f"{path}: an animation; its first picture alone is taken{all_of_it}")
+    elif pages := further_pages(path):
+        note(f"{path}: {pages} further page{'s' * (pages > 1)}; its first alone is taken")
 
 
 def _found_head(path: Path) -> tuple[Pixels, Square]:

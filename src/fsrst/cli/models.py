@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fsrst.image import Pixels
 
 CALIBRATION_SAMPLES = 128
+AUTHORS_NETWORKS = ("fsrst", "fsrst-small")
 CONDITIONS = ("bicubic", "none", "right", "wrong")  # columns of the scores in a weights header
 
 
@@ -59,7 +60,8 @@ def info(
     if headers:
         say(
             "right, wrong, none: references of the same person, of another, no references; call:"
-            " frames of video calls, photo: photographs of other days, of people in no training set"
+            " frames of video calls, photo: photographs of other days (2 of the 200 have their own"
+            " copy among their references), of people in no training set"
         )
     else:
         say("no models are shipped with this copy")
@@ -110,6 +112,8 @@ def convert(
 ) -> None:
     """Read a checkpoint that the paper authors' training script wrote."""
     _need_suffix(output, ".safetensors")
+    if model not in AUTHORS_NETWORKS:
+        raise FsrstError(f"--model {model}: expected {' or '.join(AUTHORS_NETWORKS)}, the authors'")
     from fsrst.models.weights import convert_author_checkpoint, save_weights
 
     network = convert_author_checkpoint(checkpoint, model)
@@ -122,7 +126,7 @@ def convert(
 def export(
     weights: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="Trained weights.")],
     output: Annotated[
-        Path,
+        str,  # a Path forgets the slash behind a folder
         typer.Option(
             "-o", "--output", metavar="STEM", help="Writes STEM.encode.onnx and STEM.upscale.onnx."
         ),
@@ -137,7 +141,11 @@ def export(
     ] = None,
 ) -> None:
     """Write the two graphs that upscaling needs, and compare them with torch."""
+    from fsrst.runtime.export import check_stem
+    from fsrst.runtime.export import export as run
+
     _need_suffix(weights, ".safetensors")
+    stem = check_stem(output)
     if int8 and not data:
         raise FsrstError("--int8 needs --data with a prepared data set to calibrate on")
     if data and not int8:
@@ -148,13 +156,12 @@ def export(
             raise FsrstError(f"--int8 needs {package}; {hint}")
     samples = _calibration(data) if int8 and data else []
     from fsrst.models.weights import load_weights
-    from fsrst.runtime.export import export as run
 
     network, header = load_weights(weights)
-    done = run(network, header, output)
+    done = run(network, header, stem)
     worst = max(done["parity"].values())
     for name, size in done["bytes"].items():
-        say(f"{output}.{name}.onnx: {size / 1e6:.2f} MB")
+        say(f"{stem}.{name}.onnx: {size / 1e6:.2f} MB")
     but = ", 2 % of the values left out" if network.chooses else ""
     say(f"largest difference to torch{but}: {worst * 255:.5f} grey levels")
     if samples:
@@ -162,11 +169,11 @@ def export(
         from fsrst.runtime.int8 import quantize_int8
 
         int8_done = quantize_int8(
-            output,
+            stem,
             [(degrade(truth, network.scale), references) for truth, references in samples],
         )
         say(
-            f"{output}.int8.xml and .bin: {int8_done['bytes'] / 1e6:.2f} MB, calibrated on"
+            f"{stem}.int8.xml and .bin: {int8_done['bytes'] / 1e6:.2f} MB, calibrated on"
             f" {int8_done['samples']} training samples, {int8_done['rms']:.2f} grey levels (rms)"
             " from float32"
         )
@@ -214,9 +221,11 @@ def _scores(header: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested keys joined by dots, in order."""
+    """Nested keys joined by dots, in order; what a list holds is numbered from 1."""
     found: list[tuple[str, Any]] = []
     for key, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(one, dict) for one in inner):
+            inner = {str(number): one for number, one in enumerate(inner, start=1)}
         if isinstance(inner, dict) and inner:
             found += _flat(inner, f"{prefix}{key}.")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fsrst.cli.inputs import pictures_in
@@ -53,18 +54,23 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
                 f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'};"
                 " use .png (lossless) or .jpg"
             )
-    taken = {source.resolve() for source in sources}
-    folders = {source.resolve() for source in sources if source.is_dir()}
+    taken = {_target(source) for source in sources}
+    folders = {_target(source) for source in sources if source.is_dir()}
     for path in wanted:
-        place = path.resolve()
+        place = _target(path)
         if place in taken or (place.parent in folders and place.exists()):
             raise FsrstError(f"{path} is an input and would be overwritten; choose another output")
-    named: dict[Path, str] = {path.resolve(): "--output" for path in outputs}
+    named: dict[Path, str] = {_target(path): "--output" for path in outputs}
     for option, path in asked.items():
-        other = named.setdefault(path.resolve(), option)
+        other = named.setdefault(_target(path), option)
         if other != option:
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
     check_places(wanted)
+
+
+def _target(path: Path) -> Path:
+    """Where its links lead; ``resolve`` has a traceback for links in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def check_places(wanted: list[Path]) -> None:
@@ -76,7 +82,7 @@ def check_places(wanted: list[Path]) -> None:
         try:
             if path.is_dir():
                 raise FsrstError(f"cannot write {path}: it is a folder; name a file")
-            folder = next(place for place in path.absolute().parents if place.exists())
+            folder = next(place for place in _target(path).parents if place.exists())
             if folder not in folders:
                 TemporaryFile(dir=folder).close()
                 folders.add(folder)

@@ -21,10 +21,27 @@ app = typer.Typer(
 )
 
 SHOWN_NAMES = 3  # of what is left out
+SMALLEST = 32  # side of a target [px], of which inputs show 8
+
+
+def _four_times(size: int) -> int:
+    """Refuse a size that is found to be useless only where a model is scored or trained."""
+    if size % 4:
+        raise FsrstError(
+            f"--size {size}: expected a multiple of 4, such as {size - size % 4} or"
+            f" {size - size % 4 + 4}; the shipped models enlarge 4x"
+        )
+    return size
+
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The data set; another split is added.")]
 Split = Annotated[str, typer.Option(help="Name of the split, such as train or val.")]
-Size = Annotated[int, typer.Option(min=16, help="Side of the target pictures [px].")]
+Size = Annotated[
+    int,
+    typer.Option(
+        min=SMALLEST, callback=_four_times, help="Side of the targets [px], a multiple of 4."
+    ),
+]
 References = Annotated[
     int, typer.Option(min=0, help="References kept for each target; 0: all the others.")
 ]

@@ -74,6 +74,17 @@ def write_synthetic(
             )
         if progress:
             progress(index + 1, identities, identity)
+    _remove_others(root, {sample.target for sample in samples})
     made_by = {"prepare": "synthetic", "identities": identities, "views": views, "seed": seed}
     info = {"name": root.resolve().name, "size": size, "made_by": dict.fromkeys(splits, made_by)}
     return write_manifest(root, samples, info)
+
+
+def _remove_others(root: Path, files: set[str]) -> None:
+    """Delete the drawn pictures that are not among ``files``, and folders that are empty then."""
+    for path in (root / "images").glob("*/drawn-[0-9]*/[0-9]*.png"):
+        if path.relative_to(root).as_posix() not in files:
+            path.unlink()
+            for folder in (path.parent, path.parent.parent):
+                if not any(folder.iterdir()):
+                    folder.rmdir()

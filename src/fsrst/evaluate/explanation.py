@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fsrst.evaluate.strips import Panel, panel_height, sheet, strip
 from fsrst.image import Pixels, crop_to, to_uint8
 
-# Okabe and Ito's colours, told apart by colour-blind people too; a ninth reference begins again
+# Okabe and Ito's colours, told apart by colour-blind people too; more follow in `colours_of`
 COLOURS = np.array(
     [
         (230, 159, 0),
@@ -25,6 +25,28 @@ COLOURS = np.array(
 NAMES = ("orange", "light blue", "green", "pink", "blue", "red", "yellow", "grey")
 NONE = 32.0  # grey level of "from no reference"
 FRAME = 0.04  # width of a reference's coloured frame, of its height
+LEVELS = np.linspace(0, 255, 8, dtype=np.float32)  # of each channel of further colours
+EYE = np.sqrt(np.array([2, 4, 3], np.float32))  # how much a channel's difference is seen
+
+
+def colours_of(count: int) -> NDArray[np.float32]:
+    """Colours (count, 3) of so many references in [0, 255], all different up to 500: the eight
+    above, then each time the one that is farthest from all before, from white, black and ``NONE``.
+    """
+    further = np.stack(np.meshgrid(LEVELS, LEVELS, LEVELS), axis=-1).reshape(-1, 3)
+    taken = [*COLOURS, *(np.full(3, level, np.float32) for level in (0, NONE, 255))]
+    nearest = np.min([_seen(further, colour) for colour in taken], axis=0)
+    found = list(COLOURS)
+    while len(found) < count:
+        found.append(further[nearest.argmax()])
+        nearest = np.minimum(nearest, _seen(further, found[-1]))
+    return np.array(found)[:count]
+
+
+def _seen(colours: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How different the colours (N, 3) look from another one, (N)."""
+    seen: NDArray[np.float32] = np.linalg.norm((colours - other) * EYE, axis=1)
+    return seen
 
 
 def explanation(
@@ -36,7 +58,7 @@ def explanation(
     from no reference.
     """
     height, width = sr.shape[:2]
-    colours = COLOURS[np.arange(len(references)) % len(COLOURS)]
+    colours = colours_of(len(references))
     none = 1 - shares.sum(axis=0)
     painted = np.einsum("nhw,nc->hwc", shares, colours) + none[..., None] * NONE
     grey = sr.mean(axis=2, keepdims=True) / 255
@@ -52,13 +74,14 @@ def explanation(
     )
     if not references:
         return top
+    percent = [f"{share.mean():.0%}" for share in shares]
     framed = [
         Panel(
             f"reference {number + 1}",
             _framed(crop_to(reference, width, height), colours[number]),
-            f"{NAMES[number % len(NAMES)]}: {shares[number].mean():.0%}",
+            f"{NAMES[number]}: {share}" if number < len(NAMES) else share,
         )
-        for number, reference in enumerate(references)
+        for number, (reference, share) in enumerate(zip(references, percent, strict=True))
     ]
     rows = [framed[i : i + 4] for i in range(0, len(framed), 4)]
     return sheet([top, *(strip(row, height=panel_height(sr)) for row in rows)])

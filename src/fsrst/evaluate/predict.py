@@ -27,8 +27,9 @@ from fsrst.data.degradation import degrade
 from fsrst.data.manifest import Manifest, Sample, wrong_person
 from fsrst.errors import FsrstError
 from fsrst.files import write_json
-from fsrst.image import Pixels, read_image, write_image
+from fsrst.image import Pixels, image_size, read_image, write_image
 from fsrst.progress import Progress
+from fsrst.runtime.upscaler import MAX_SIDE, MIN_SIDE
 
 RECORD = "predictions.json"
 CONDITIONS = ("right", "none", "wrong")
@@ -48,7 +49,7 @@ class Upscales(Protocol):
     """What is asked of an upscaler; ``fsrst.runtime.upscaler.Upscaler`` has it.
 
     ``info``: the header of the weights, of which ``weights_hash``, ``parameters``, ``options`` and
-    ``training`` go into the record.
+    ``training`` go into the record; ``lr_size`` is the one size of its inputs, None: any.
     """
 
     @property
@@ -64,6 +65,7 @@ class Upscales(Protocol):
     @property
     def graph(self) -> Path | None: ...
 
+    def check_size(self, width: int, height: int, /) -> None: ...
     def set_references(self, pictures: list[Pixels], /) -> None: ...
     def __call__(self, lr: Pixels, /) -> Pixels: ...
 
@@ -89,11 +91,13 @@ def predict(
     ------
     FsrstError
         If ``out`` holds pictures made with other options (the option is named), or is in use for
-        something else, or an argument is out of range.
+        something else, or an argument is out of range, or the upscaler takes no pictures of the
+        targets' size. Nothing is written then.
     """
     out = Path(out)
     _check_arguments(n_references, conditions)
     samples = manifest.split(split)
+    _check_sizes(upscaler, manifest, samples)
     if "wrong" in conditions:
         wrong_person(samples, samples[0])  # one identity only: say so before the work starts
     record = _record(upscaler, manifest, split, n_references, command)
@@ -200,6 +204,24 @@ def _check_arguments(n_references: int, conditions: Sequence[str]) -> None:
         raise FsrstError(
             f"{n_references} references: expected 1 or more; for none at all use the condition none"
         )
+
+
+def _check_sizes(upscaler: Upscales, manifest: Manifest, samples: Sequence[Sample]) -> None:
+    """What the upscaler itself says of a size is advice for single pictures, not for a set."""
+    scale, side = upscaler.scale, upscaler.info.get("lr_size")
+    for width, height in sorted({image_size(manifest.root / s.target) for s in samples}):
+        try:
+            if width % scale or height % scale:
+                raise FsrstError(f"not a multiple of {scale}")
+            upscaler.check_size(width // scale, height // scale)
+        except FsrstError as error:
+            needed = f"--size {side * scale}" if side else f"a --size that is a multiple of {scale}"
+            span = "" if side else f", {MIN_SIDE * scale} to {MAX_SIDE * scale}"
+            raise FsrstError(
+                f"{manifest.root} holds targets of {width}x{height} px, which"
+                f" {model_name(upscaler.model)} cannot be scored on at {scale}x; prepare another"
+                f" set with {needed}{span}"
+            ) from error
 
 
 def _record(

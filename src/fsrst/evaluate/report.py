@@ -195,9 +195,10 @@ def _data_set(group: Sequence[dict[str, Any]]) -> str:
          "references are worth", "wrong ones harm"],
         [_psnr_row(summary) for summary in group],
     )  # fmt: skip
+    labelled = zip(group, _labels(group), strict=True)
     others = table(
         ["", "", *(TITLES[name] for name in COLUMNS)],
-        [row for summary in group for row in _other_rows(summary)],
+        [row for summary, label in labelled for row in _other_rows(summary, label)],
     )
     note = (
         "Worth = right minus none, harm = none minus wrong, each ± its standard error clustered by"
@@ -216,17 +217,30 @@ def _label(summary: dict[str, Any]) -> str:
     return f"{summary['model']} ({summary['backend']} {summary['precision']})"
 
 
-def _psnr_row(summary: dict[str, Any]) -> list[str]:
+def _labels(group: Sequence[dict[str, Any]]) -> list[str]:
+    """For a table without the number of references: it stands in labels that are alike else."""
+    labels = [_label(summary) for summary in group]
+    return [
+        f"{label}, references: {_references(summary)}" if labels.count(label) > 1 else label
+        for summary, label in zip(group, labels, strict=True)
+    ]
+
+
+def _references(summary: dict[str, Any]) -> str:
     asked = summary["n_references"]
     listed = summary.get("references_listed", asked)  # earlier versions do not tell
-    cells = [_label(summary), str(asked) if listed == asked else f"{listed:.1f} of {asked}"]
+    return str(asked) if listed == asked else f"{listed:.1f} of {asked}"
+
+
+def _psnr_row(summary: dict[str, Any]) -> list[str]:
+    cells = [_label(summary), _references(summary)]
     cells += [_value(summary, name, "psnr_mean", 2) for name in COLUMNS]
     return [*cells, _derived(summary, "worth_of_references"), _derived(summary, "harm_of_wrong")]
 
 
-def _other_rows(summary: dict[str, Any]) -> list[list[str]]:
+def _other_rows(summary: dict[str, Any], label: str) -> list[list[str]]:
     return [
-        [_label(summary), title, *(_value(summary, name, key, digits) for name in COLUMNS)]
+        [label, title, *(_value(summary, name, key, digits) for name in COLUMNS)]
         for key, (title, digits) in MEASURES.items()
         if key in summary["conditions"][BICUBIC]
     ]

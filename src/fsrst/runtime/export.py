@@ -12,6 +12,7 @@ metadata entry ``fsrst`` of each file is JSON: the header of the weights and the
 import copy
 import json
 import logging
+import os
 import tempfile
 import warnings
 from pathlib import Path
@@ -33,11 +34,12 @@ OPSET = 18
 SKIP_NAME = "bicubic"  # names of the nodes that replace a cubic Resize start so
 TOLERANCE = 0.5 / 255  # torch against onnxruntime, before rounding to 8 bits
 CHOSEN_OTHERWISE = 0.02  # part of the values that may be farther off where a network ``chooses``
+FILE_SUFFIXES = (".onnx", ".safetensors", ".xml", ".bin")  # of a file, not of a stem
 ANY_SIZE_EXAMPLE = (24, 20)  # traced size [px] of networks that take any
 
 
 def export(
-    model: "ReferenceSR", header: dict[str, Any], stem: Path, *, half_storage: bool = True
+    model: "ReferenceSR", header: dict[str, Any], stem: str | Path, *, half_storage: bool = True
 ) -> dict[str, Any]:
     """Write ``stem.encode.onnx`` and ``stem.upscale.onnx`` and compare them with torch.
 
@@ -51,8 +53,10 @@ def export(
     Raises
     ------
     FsrstError
-        If the export extra is missing, or torch and onnxruntime differ by half a grey level.
+        If ``stem`` is none (``check_stem``), the export extra is missing, or torch and onnxruntime
+        differ by half a grey level.
     """
+    stem = check_stem(stem)
     _need_exporter()
     model = copy.deepcopy(model).fuse().eval().float()
     model.requires_grad_(False)  # or what keeps lost gradients NaN (`nan_if_lost`) is exported too
@@ -60,7 +64,6 @@ def export(
         for parameter in model.parameters():
             parameter.data = parameter.data.half().float()
 
-    stem = Path(stem)
     graphs = _trace(model)
     states = [value.name for value in graphs["encode"].graph.output]
     contents = {}
@@ -93,6 +96,31 @@ def export(
             temporary.write_bytes(content)
     sizes = {graph: len(contents[f"{stem.name}.{graph}.onnx"]) for graph in graphs}
     return {"parity": parity, "bytes": sizes}
+
+
+def check_stem(stem: str | Path) -> Path:
+    """A path to which ``.encode.onnx`` and ``.upscale.onnx`` can be put.
+
+    Raises
+    ------
+    FsrstError
+        If it is a folder, or as a string ends like one, or has the suffix of a file.
+    """
+    path = Path(stem)
+    if path.is_dir() or str(stem).endswith(("/", os.sep)):
+        raise FsrstError(
+            f"cannot write {stem}: it is a folder; name a STEM in it, such as"
+            f" {path / 'fsrst-small'}"
+        )
+    if path.suffix in FILE_SUFFIXES:
+        name = path.stem
+        for graph in (".encode", ".upscale", ".int8"):
+            name = name.removesuffix(graph)
+        raise FsrstError(
+            f"cannot write {stem}: a STEM was expected, to which .encode.onnx and .upscale.onnx are"
+            f" put; name it without the suffix: {path.with_name(name)}"
+        )
+    return path
 
 
 def _need_exporter() -> None:
