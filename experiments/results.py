@@ -9,7 +9,6 @@ scores.csv, copied there. What an experiment wrote as <name>.json is taken from 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -19,22 +18,34 @@ from typing import Any
 import numpy as np
 from curves import Curve, beside, chart, save
 from protocol import finished
+from published import (
+    MEASURED,
+    ROOT,
+    SIZED,
+    by_rule,
+    further,
+    measured,
+    nearest_at_equal_time,
+    paired_identity,
+    read_json,
+    scores_of,
+    sets_of_scores,
+)
 from references import DRAWS, LIGHTS, MANY, NUMBER
-from release import scores_in
+from targets import (
+    cost_targets,
+    experiment_targets,
+    reference_targets,
+    score_targets,
+)
 
 from fsrst.data.prepare.video import DFD_FIRST_TARGET
 from fsrst.errors import FsrstError
 from fsrst.evaluate.report import report, table
-from fsrst.evaluate.score import clustered_standard_error, read_scores
+from fsrst.evaluate.score import read_scores
 from fsrst.files import write_text
-from fsrst.runtime.upscaler import open_upscaler, shipped_models
+from fsrst.runtime.upscaler import shipped_models
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
-from measure import target as line
-
-ROOT = Path(__file__).resolve().parents[1]
-MEASURED = ROOT / "benchmarks/results"
 IMAGES = ROOT / "docs/images"
 IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
     (("fsrst2-photo", "right"), ("fsrst2-photo", "none")),
@@ -47,8 +58,6 @@ IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther
 # pictures of photo's val split whose person's references hold the same photograph (correlation of
 # the lumas at 128 px 0.92 and 0.94; the next has 0.78, of another photograph: docs/log.md)
 THERE_TWICE = ("7212-033139", "7301-186475")
-VIDEO_CLAIMS = (("fsrst", "hime-small"), ("fsrst", "resnet"))  # of Table 1's, to be reached
-SIZED = ("fsrst2", "fsrst2-small")
 SLOW_DAY = 1.6  # times as long as on the day of the published speeds (docs/log.md)
 EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None: it has its own
     "ablations": "## What each part of FSRST2 is worth",
@@ -168,28 +177,6 @@ def experiment(name: str, heading: str | None) -> list[str]:
     return parts
 
 
-def further(name: str) -> list[Path]:
-    """What was run later: other networks, lengths or batches."""
-    return sorted(MEASURED.glob(f"{name}-*.json"), key=lambda path: path.stem)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def measured(name: str) -> dict[str, Any] | None:
-    """What an experiment wrote, or None if it has not been run to its end."""
-    path = MEASURED / f"{name}.json"
-    return read_json(path) if path.is_file() else None
-
-
-def sets_of_scores(name: str) -> dict[str, dict[str, Any]]:
-    """{"call": scores, ...} from the header of a shipped model."""
-    header = open_upscaler(name, "onnxruntime").info
-    return {each["data"].split()[0]: each for each in scores_in(header)}
-
-
 def findings() -> str:
     """What the headers of the shipped models say of the references, in words."""
     lines = []
@@ -237,28 +224,6 @@ def rule_table(folders: Sequence[Path]) -> str:
             lines,
         )
     )
-
-
-def by_rule(folder: Path) -> dict[str, dict[str, float]]:
-    """Mean PSNR per condition of the pictures of long and of short clips, by their ids
-    (``<clip>-<frame>``)."""
-    rows = read_scores(folder)
-    first: dict[str, int] = {}
-    for row in rows:
-        clip, _, frame = row["id"].rpartition("-")
-        first[clip] = min(int(frame), first.get(clip, int(frame)))
-    found: dict[str, dict[str, float]] = {}
-    for rule, long in (("the paper's rule", True), ("short", False)):
-        mine = [r for r in rows if (first[r["id"].rpartition("-")[0]] == DFD_FIRST_TARGET) == long]
-        if mine:
-            psnrs = {
-                condition: [r["psnr"] for r in mine if r["condition"] == condition]
-                for condition in {r["condition"] for r in mine}
-            }
-            found[rule] = {c: float(np.mean(values)) for c, values in psnrs.items()}
-            found[rule]["pictures"] = len(psnrs["right"])
-            found[rule]["people"] = len({r["identity"] for r in mine})
-    return found
 
 
 def twice_section(folders: Sequence[Path]) -> list[str]:
@@ -328,24 +293,6 @@ def equal_time_identity() -> list[str]:
     ]
 
 
-def nearest_at_equal_time(table1: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of photographs on photographs, of one length of training, the nearest first."""
-    rows = [
-        row
-        for row in table1["rows"]
-        if (row["train"], row["test"]) == ("photo", "photo")
-        and row["model"] != "bicubic"
-        and "identity_distance" in row.get("right", {})
-    ]
-    lengths = [(row["budget"], row.get("rates_of")) for row in rows]
-    alike = [r for r, length in zip(rows, lengths, strict=True) if length == lengths[0]]
-    return sorted(alike, key=distance)
-
-
-def distance(row: dict[str, Any]) -> float:
-    return float(row["right"]["identity_distance"])
-
-
 def require_one_run(folder: Path) -> None:
     """Refuse a folder whose scores.csv is not of the run that its summary.json tells of."""
     rows = read_scores(folder)
@@ -356,154 +303,6 @@ def require_one_run(folder: Path) -> None:
             raise FsrstError(
                 f"{folder}: scores.csv and summary.json are not of one run ({condition}); copy both"
             )
-
-
-def scores_of(folders: Sequence[Path], name: str, condition: str) -> dict[str, Any]:
-    """Picture -> its line of scores.csv, for the folder that is called ``name``."""
-    found = [folder for folder in folders if folder.name == name]
-    rows = [row for folder in found for row in read_scores(folder)]
-    return {
-        row["id"]: row
-        for row in rows
-        if row["condition"] == condition and "identity_distance" in row
-    }
-
-
-def paired_identity(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float | None]:
-    """Mean of second less first over the pictures of both, and its standard error by person."""
-    shared = sorted(first.keys() & second.keys())
-    differences = np.array(
-        [second[i]["identity_distance"] - first[i]["identity_distance"] for i in shared]
-    )
-    error = clustered_standard_error(differences, [first[i]["identity"] for i in shared])
-    return float(differences.mean()), error
-
-
-def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """What was to be reached in PSNR, from the headers; in identity, from the scores in
-    ``folders``."""
-    found = {name: sets_of_scores(name) for name in shipped_models()}
-
-    def right(name: str, data: str, over: str | None = None) -> float:
-        psnr = found[name][data]["psnr_mean"]
-        return float(psnr["right"] - (psnr[over] if over else 0))
-
-    lines = []
-    for kind, bound in (("photo", 2.3), ("call", 2.7)):
-        small, full = f"fsrst-small-{kind}", f"fsrst-{kind}"
-        lines.append(line(f"{small} over bicubic [dB]", right(small, kind, "bicubic"), bound))
-        more = right(full, kind) - right(small, kind)
-        lines.append(line(f"{full} over {small} [dB]", more, 0))
-    if "fsrst2" not in found:
-        return lines
-    best = right("fsrst2", "call")
-    lines += [
-        line("fsrst2 over bicubic, call [dB]", right("fsrst2", "call", "bicubic"), 7.5),
-        line(
-            "fsrst2 over fsrst-call, call (released weights, other samples) [dB]",
-            best - right("fsrst-call", "call"),
-            3.0,
-        ),
-        line(
-            "fsrst2 over fsrst2-small, call [dB]",
-            best - right("fsrst2-small", "call"),
-            0.5,
-            at_most=True,
-        ),
-        line("worth of references, fsrst2, call [dB]", right("fsrst2", "call", "none"), 3.5),
-        *rule_targets(folders),
-        line(
-            "fsrst2 over fsrst-photo, photo (released weights, other samples) [dB]",
-            right("fsrst2", "photo") - right("fsrst-photo", "photo"),
-            0,
-        ),
-    ]
-    for name in SIZED:
-        for data, scores in found[name].items():
-            psnr = scores["psnr_mean"]
-            harm, what = (
-                psnr["none"] - psnr["wrong"],
-                f"harm of a wrong person, {name}, {data} [dB]",
-            )
-            lines.append(line(what, harm, 0.02, at_most=True))
-    ours = scores_of(folders, "fsrst2-photo", "right")
-    for text, name, condition in (
-        ("fsrst-photo less fsrst2 (released weights, other samples)", "fsrst-photo", "right"),
-        ("fsrst2 without its references less with them", "fsrst2-photo", "none"),
-        (
-            "resnet-small-photo, without references, less fsrst2 (other samples)",
-            "resnet-small-photo",
-            "none",
-        ),
-    ):
-        theirs = scores_of(folders, name, condition)
-        if ours and theirs:
-            less, _ = paired_identity(ours, theirs)
-            lines.append(line(f"identity distance, photo: {text}", less, 0.01))
-    return lines
-
-
-def experiment_targets() -> list[dict[str, Any]]:
-    """What was to be reached in the experiments: Table 1, the ablations, alignment A."""
-    lines = []
-    if table1 := measured("table1"):
-        more = [read_json(path) for path in further("table1")]
-        for claim in (each for result in (table1, *more) for each in result["claims"]):
-            pair, names = (claim["train"], claim["test"]), (claim["above"], claim["below"])
-            if pair == ("call", "call") and names in VIDEO_CLAIMS:
-                doubt = f" ({claim['not_judged']})" if claim["not_judged"] else ""
-                what = f"{names[0]} over {names[1]}, call, {claim['budget']} each{doubt} [dB]"
-                lines.append(line(what, claim["difference_db"], 0))
-        nearest = nearest_at_equal_time(table1)
-        ours = [row for row in nearest if row["model"] == "fsrst2"]
-        without = [row for row in nearest if not row["references"]]
-        if ours and without:
-            what = f"identity distance, photo, {ours[0]['budget']} each:"
-            what += f" {without[0]['model']}, without references, less fsrst2"
-            lines.append(line(what, distance(without[0]) - distance(ours[0]), 0.01))
-        if trained := [row for row in table1["rows"] if "minutes" in row]:
-            least = min(trained, key=lambda row: float(row["minutes"]))
-            what = f"Table 1, the shortest training ({least['model']}, {least['train']}) [minutes]"
-            lines.append(line(what, least["minutes"], 20))
-        if cost := table1["costs"].get("fsrst2"):
-            millions, work = cost["parameters"] / 1e6, cost["multiply_accumulates_g"]["frame"]
-            lines += [
-                line("fsrst2, parameters [millions]", millions, 2.5, at_most=True),
-                line("fsrst2, 32 -> 128, references encoded [GMAC]", work, 1.96, at_most=True),
-            ]
-    if stability := measured("stability-fsrst2"):
-        lines += stability_targets(stability)
-    if ablations := measured("ablations"):
-        whole, papers = (
-            ablations["variants"].get(name, {}).get("data", {}).get("call")
-            for name in ("full", "fsrst-small")
-        )
-        if whole and papers:
-            ours, theirs = (s["3"]["conditions"]["right"]["psnr_mean"] for s in (whole, papers))
-            samples = f"{ablations['budget']['samples']:,}"
-            what = f"fsrst2-small over fsrst-small, call, the same {samples} samples [dB]"
-            lines.append(line(what, ours - theirs, 3.0))
-    if alignment := measured("alignment"):
-        lines += [
-            {**target, "what": f"alignment {target['what']}"}
-            for target in alignment["targets"]
-            if target["what"].startswith(("A, network:", "A, network, then least squares:"))
-        ]
-    return lines
-
-
-def rule_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The two targets that rest on near references too, for clips of the paper's rule alone."""
-    lines = []
-    for folder in folders:
-        long = by_rule(folder).get("the paper's rule") if folder.name == "fsrst2-call" else None
-        if long:
-            over, worth = long["right"] - long["bicubic"], long["right"] - long["none"]
-            lines += [
-                line("fsrst2 over bicubic, long clips of call alone [dB]", over, 7.5),
-                line("worth of references, fsrst2, long clips of call alone [dB]", worth, 3.5),
-            ]
-    return lines
 
 
 def reference_table(measured: dict[str, Any]) -> str:
@@ -576,57 +375,6 @@ def compared(
         [name, *(f"{found[measure]:.{digits}f}" for found in cells)] for name, cells in rows.items()
     ]
     return table([title, *columns], lines)
-
-
-def reference_targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    bicubic, lines = measured["bicubic"]["psnr_mean"], []
-    for name in SIZED:
-        psnr = {n: f["psnr_mean"] for n, f in measured["models"][name]["right"].items()}
-        for over, least in (("none", psnr["0"]), ("bicubic", bicubic)):
-            part = (psnr["1"] - least) / (psnr["3"] - least)
-            what = f"one reference's part of three's gain over {over}, {name}, clips"
-            lines.append(line(what, part, 0.8))
-    best, paper = (measured["models"][n]["right"]["3"]["flicker"] for n in ("fsrst2", "fsrst-call"))
-    what = "flicker, fsrst2 less fsrst-call [grey levels]"
-    return [*lines, line(what, best - paper, 0, at_most=True)]
-
-
-def cost_targets(sizes: dict[str, Any]) -> list[dict[str, Any]]:
-    """Linear cost: what four times the pixels take, twice, by four and by four; a fourth and a
-    fifth reference by a second and a third. The pixels' in units of a frame measured beside them,
-    because the machine's speed is not the same from minute to minute."""
-    lines = []
-    for name in SIZED:
-        ms = {at: times[f"{name} bf16"]["median_ms"] for at, times in sizes["frames"].items()}
-        beside = {at: ms[at] / sizes["yardstick"][at]["median_ms"] for at in ms}
-        pixels = beside["128x3"] / beside["32x3"] / 16
-        count = (ms["128x5"] - ms["128x3"]) / (ms["128x3"] - ms["128x1"])
-        lines += [
-            line(
-                f"{name} bf16, time of 128x128 by 16 times that of 32x32", pixels, 1.1, at_most=True
-            ),
-            line(
-                f"{name} bf16, a fourth and fifth reference by a second and third",
-                count,
-                1.1,
-                at_most=True,
-            ),
-        ]
-    return lines
-
-
-def stability_targets(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """No run of FSRST2 fails or collapses; ten times the learning rate, five seeds of each."""
-    lines = []
-    for name in SIZED:
-        rows = [row for row in measured["table"] if row["model"] == name]
-        bad = sum(row["failed"] + row["collapsed"] for row in rows)
-        seeds = min(row["seeds"] for row in rows)
-        lines += [
-            line(f"{name}, runs that failed or collapsed", bad, 0, at_most=True),
-            line(f"{name}, seeds of each learning rate", seeds, 5),
-        ]
-    return lines
 
 
 def same_speed(sizes: dict[str, Any], speed: dict[str, Any]) -> str:

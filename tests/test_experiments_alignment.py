@@ -34,9 +34,11 @@ import alignment
 import budget
 import curves
 import geometry
+import published
 import results
 import stability
 import watch
+from targets import cost_targets, experiment_targets, stability_targets
 
 
 @pytest.fixture(autouse=True)
@@ -496,7 +498,7 @@ def test_all_runs_of_stability_share_the_minutes(
 def test_identity_is_compared_picture_by_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    monkeypatch.setattr(published, "MEASURED", tmp_path)
     header = "id,identity,condition,psnr,identity_distance"
     for name, distances in (("fsrst2-call", (0.2, 0.3)), ("fsrst-call", (0.4, 0.4))):
         lines = [f"{i},p{i},right,30,{distance}" for i, distance in enumerate(distances)]
@@ -515,11 +517,11 @@ def test_cost_is_linear_by_the_yardstick_beside_it() -> None:
     ms = {"32x3": 5.0, "128x1": 100.0, "128x3": 160.0, "128x5": 280.0}
     sizes = {
         "frames": {
-            at: {f"{m} bf16": {"median_ms": t} for m in results.SIZED} for at, t in ms.items()
+            at: {f"{m} bf16": {"median_ms": t} for m in published.SIZED} for at, t in ms.items()
         },
         "yardstick": {at: {"median_ms": 2.0 if at[0] == "1" else 1.0} for at in ms},
     }
-    found = [(t["what"], t["reached"], t["met"]) for t in results.cost_targets(sizes)]
+    found = [(t["what"], t["reached"], t["met"]) for t in cost_targets(sizes)]
     assert found[:2] == [
         ("fsrst2 bf16, time of 128x128 by 16 times that of 32x32", 1.0, True),
         ("fsrst2 bf16, a fourth and fifth reference by a second and third", 2.0, False),
@@ -529,13 +531,13 @@ def test_cost_is_linear_by_the_yardstick_beside_it() -> None:
 def test_failed_runs_and_missing_seeds_miss_the_target_of_stability() -> None:
     row = {"model": "fsrst2", "failed": 0, "collapsed": 0, "seeds": 5}
     table = [row, {**row, "collapsed": 1, "seeds": 2}, {**row, "model": "fsrst2-small"}]
-    found = [(t["reached"], t["met"]) for t in results.stability_targets({"table": table})]
+    found = [(t["reached"], t["met"]) for t in stability_targets({"table": table})]
     assert found == [(1, False), (2, False), (0, True), (5, True)]
 
 
 def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "MEASURED", tmp_path)
-    assert results.experiment_targets() == results.equal_time_identity() == []
+    monkeypatch.setattr(published, "MEASURED", tmp_path)
+    assert experiment_targets() == results.equal_time_identity() == []
     pair = {"train": "call", "test": "call", "budget": "20 minutes"}
     claim = {**pair, "above": "fsrst", "below": "resnet", "difference_db": -1.2, "not_judged": ""}
     photo = {"train": "photo", "test": "photo", "budget": "20 minutes"}
@@ -563,7 +565,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
 
     parts: dict[str, Any] = {"budget": {"samples": 20_000}, "variants": {"full": variant(33.5)}}
     (tmp_path / "ablations.json").write_text(json.dumps(parts))
-    found = results.experiment_targets()
+    found = experiment_targets()
     assert [(t["what"], t["reached"], t["met"]) for t in found] == [
         ("fsrst over resnet, call, 20 minutes each [dB]", -1.2, False),
         ("fsrst over resnet, call, 20 minutes, batches of 4 each [dB]", 0.1, True),
@@ -580,7 +582,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     ]
     parts["variants"]["fsrst-small"] = variant(29.5)
     (tmp_path / "ablations.json").write_text(json.dumps(parts))
-    (further,) = (t for t in results.experiment_targets() if t not in found)
+    (further,) = (t for t in experiment_targets() if t not in found)
     assert further["what"].startswith("fsrst2-small over fsrst-small, call, the same 20,000")
     assert (further["reached"], further["met"]) == (4, True)
     assert results.equal_time_identity() == [
@@ -630,7 +632,7 @@ def test_ablations_run_and_go_on(
     assert again["variants"]["full"]["weights_hash"] == result["variants"]["full"]["weights_hash"]
 
     # docs/results.md takes the section and the figure from the JSON alone
-    monkeypatch.setattr(results, "MEASURED", tmp_path)
+    monkeypatch.setattr(published, "MEASURED", tmp_path)
     monkeypatch.setattr(results, "IMAGES", tmp_path / "images")
     (tmp_path / "images").mkdir()
     heading, remark, section, figure = results.experiment("ablations", "## Parts")
@@ -644,30 +646,30 @@ def test_ablations_run_and_go_on(
 def test_the_page_shows_what_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a new measurement or new weights, docs/results.md is to be written again."""
     monkeypatch.setattr(results, "IMAGES", tmp_path)
-    folders = map(str, sorted((results.MEASURED / "scores").iterdir()))
-    measured = [f"--{name}={results.MEASURED / name}.json" for name in ("speed", "training")]
+    folders = map(str, sorted((published.MEASURED / "scores").iterdir()))
+    measured = [f"--{name}={published.MEASURED / name}.json" for name in ("speed", "training")]
     results.main([*folders, *measured, "--output", str(tmp_path / "results.md")])
-    page = (results.ROOT / "docs/results.md").read_text(encoding="utf-8")
+    page = (published.ROOT / "docs/results.md").read_text(encoding="utf-8")
     assert (tmp_path / "results.md").read_text(encoding="utf-8").splitlines() == page.splitlines()
 
 
 def test_what_is_published_is_of_the_shipped_weights() -> None:
     for name in ("fsrst2", "fsrst2-small"):
         shipped = open_upscaler(name, "onnxruntime", threads=1).info["weights_hash"]
-        for folder in (results.MEASURED / "scores").glob(f"{name}-*"):
+        for folder in (published.MEASURED / "scores").glob(f"{name}-*"):
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             if summary["model"] == name:
                 assert summary["weights_hash"] == shipped, folder
         for path in ("damage", "aggregation"):
-            text = (results.MEASURED / f"{path}.json").read_text(encoding="utf-8")
+            text = (published.MEASURED / f"{path}.json").read_text(encoding="utf-8")
             assert shipped in text, (name, path)
-        card = (results.ROOT / f"docs/models/{name}.md").read_text(encoding="utf-8")
+        card = (published.ROOT / f"docs/models/{name}.md").read_text(encoding="utf-8")
         assert f"`{shipped}`" in card.partition("## Scores")[0]
 
 
 def test_scores_of_two_runs_are_no_page(tmp_path: Path) -> None:
     """Pictures' scores that were not copied with their summary would be another network's."""
-    folder = results.MEASURED / "scores/fsrst2-call"
+    folder = published.MEASURED / "scores/fsrst2-call"
     results.require_one_run(folder)
     shutil.copy(folder / "scores.csv", tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
@@ -680,16 +682,24 @@ def test_scores_of_two_runs_are_no_page(tmp_path: Path) -> None:
 def test_sizes_of_a_slow_day_are_said_to_be() -> None:
     frames = {"32x1": {}, "32x3": {"fsrst2 bf16": {"median_ms": 10.0}}}
     frames["32x3"]["fsrst2-small bf16"] = {"median_ms": 5.0}
-    sizes = {"frames": frames, "yardstick": {"32x3": {"median_ms": 9.0}}}
+    reached = {"a [frames/s]": 159.0, "b [frames/s]": 161.0, "c [GB]": 1.0}
+    targets = [
+        {"what": what, "to_reach": "at least 100", "reached": value}
+        for what, value in reached.items()
+    ]
+    sizes = {"frames": frames, "yardstick": {"32x3": {"median_ms": 9.0}}, "targets": targets}
     speed = {"models": {"fsrst": {"graph": {"openvino bf16": {"median_ms": 4.5}}}}}
     text = results.same_speed(sizes, speed)
     assert "| 32x32 | 9.00 | 2.00 times | 200 | 400 |" in text
     assert "computed from that, not measured" in text
+    assert (
+        "1.6 times as long (docs/log.md), by which would be missed: a [frames/s]. FSRST's" in text
+    )
 
 
 def test_figure_of_sizes() -> None:
     """A frame's time against pixels and against references: lines where cost is linear."""
-    sizes = json.loads((results.MEASURED / "sizes.json").read_text())
+    sizes = json.loads((published.MEASURED / "sizes.json").read_text())
     picture = results.size_figure(sizes)
     assert picture.shape == (curves.HEIGHT, 2 * curves.WIDTH, 3)
     colours = [curves._colour(number) for number in range(4)]  # two models, two precisions
