@@ -105,7 +105,7 @@ def video(
     try:
         square = _square(source, find_face, box)
         promised = frames_of(source)[0]
-        frames = _Frames(source, upscaler, found, square, whole, max_side)
+        frames = _Frames(source, upscaler, found, square, whole, max_side, heads=find_face)
         start = time.perf_counter()
         with progress_shown() as progress:
 
@@ -150,9 +150,6 @@ def video(
             f" ({upscaler.model}, {used}, {upscaler.backend} {upscaler.precision};"
             f" {f'sound {done.sound}' if done.sound else 'no sound'})"
         )
-    note_if_all_too_small(found, [result])
-    if frames.shares is not None:
-        note_if_hardly_used([result], find_face)
     if done.interrupted:
         note(f"interrupted after {done.frames} frames; they are in {output}")
         raise KeyboardInterrupt
@@ -173,11 +170,13 @@ class _Frames:
         square: Square | None,
         whole: bool,
         max_side: int | None,
+        *,
+        heads: bool,
     ) -> None:
         from fsrst.runtime.upscaler import MAX_SIDE
 
         self.source, self.upscaler, self.references = source, upscaler, references
-        self.square, self.whole = square, whole
+        self.square, self.whole, self.heads = square, whole, heads  # heads: of references alone
         self.max_side = max_side or (MAX_SIDE if square else None)
         self.size_in = (0, 0)  # of what is made large: width, height [px]
         self.left_out: list[str] = []
@@ -197,14 +196,22 @@ class _Frames:
             )
         lr = crop_to(self._cut(picture), *self.size_in)
         sr = self.upscaler(lr)
-        if number == 0 and self.upscaler.explains and len(self.left_out) < len(self.references):
-            shares = self.upscaler.explain(lr)[1]
-            self.shares = [round(float(share.mean()), 4) for share in shares]
+        if number == 0:
+            self._remark(lr)
         if not (self.whole and self.square):
             return sr
         from fsrst.data.faces import put_back
 
         return put_back(sr, picture, self.square)
+
+    def _remark(self, lr: Pixels) -> None:
+        """Say of the first picture, not after the last, that its references gave it nothing."""
+        first: dict[str, Any] = {"references_left_out": self.left_out, "size_in": self.size_in}
+        note_if_all_too_small(self.references, [first])
+        if self.upscaler.explains and len(self.left_out) < len(self.references):
+            shares = self.upscaler.explain(lr)[1]
+            self.shares = [round(float(share.mean()), 4) for share in shares]
+            note_if_hardly_used([{**first, "reference_shares": self.shares}], self.heads)
 
     def _cut(self, picture: Pixels) -> Pixels:
         if self.square is None:
