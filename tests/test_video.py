@@ -269,7 +269,8 @@ def test_what_goes_wrong_with_clips_is_one_line_and_leaves_nothing(
 def test_pictures_that_change_size_stop_it(clip: Path, tmp_path: Path) -> None:
     from fsrst.cli.video import _Frames
 
-    frames = _Frames(clip, open_upscaler("fsrst2-small", threads=1), [], None, False, None)
+    upscaler = open_upscaler("fsrst2-small", threads=1)
+    frames = _Frames(clip, upscaler, [], None, False, None, heads=False)
     assert frames(0, frame(0)[:32, :32]).shape == (128, 128, 3)
     with pytest.raises(FsrstError, match="frame 9 has 40x32, those before 32x32; cut the clip"):
         frames(9, frame(0)[:32, :40])
