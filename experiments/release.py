@@ -341,8 +341,6 @@ CALL = (
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "17b00661f0a32a92": (80_000, 13, None),  # fsrst-photo
     "2694ccc670c43c02": (80_000, 13, None),  # fsrst-small-photo
-    "3b36eb1bfbccebfc": (80_000, 13, None),  # fsrst-photo, before its weights were rounded
-    "bd4f5daa415d2b1d": (80_000, 13, None),  # fsrst-small-photo, the same
     "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),  # fsrst2
     "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),
     "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),

@@ -660,7 +660,7 @@ def test_what_is_published_is_of_the_shipped_weights() -> None:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             if summary["model"] == name:
                 assert summary["weights_hash"] == shipped, folder
-        for path in ("damage", "aggregation"):
+        for path in ("damage", "aggregation", "references"):
             text = (published.MEASURED / f"{path}.json").read_text(encoding="utf-8")
             assert shipped in text, (name, path)
         card = (published.ROOT / f"docs/models/{name}.md").read_text(encoding="utf-8")
