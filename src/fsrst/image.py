@@ -266,7 +266,7 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
         picture = Image.fromarray(pixels)
         exif = Image.Exif()
         if notes:
-            exif[SOFTWARE] = notes.get("Software", "")
+            exif[SOFTWARE] = notes.get("Software", "fsrst")
             exif[IMAGE_DESCRIPTION] = "; ".join(f"{key}: {text}" for key, text in notes.items())
         if path.suffix.lower() == ".png":
             info = PngImagePlugin.PngInfo()
