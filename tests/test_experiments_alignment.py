@@ -22,6 +22,7 @@ from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, Localisation, warp
 from fsrst.models.baselines.deformable import ModulatedDeformConv
 from fsrst.models.weights import save_weights
+from fsrst.evaluate.report import table
 from fsrst.options import TrainOptions
 from fsrst.runtime.upscaler import open_upscaler
 
@@ -100,7 +101,7 @@ def test_ticks_are_round() -> None:
 
 def test_smoothing_and_tables() -> None:
     assert curves.smoothed([(1, 1.0), (2, 3.0), (3, 5.0)], 2) == [(2, 2.0), (3, 5.0)]
-    assert curves.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
 # --- alignment ------------------------------------------------------------------------------------
