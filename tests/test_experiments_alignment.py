@@ -16,13 +16,13 @@ import torch
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
+from fsrst.evaluate.report import table
 from fsrst.files import write_json
 from fsrst.image import read_image, to_planes
 from fsrst.models import build
 from fsrst.models.alignment import IDENTITY, Localisation, warp
 from fsrst.models.baselines.deformable import ModulatedDeformConv
 from fsrst.models.weights import save_weights
-from fsrst.evaluate.report import table
 from fsrst.options import TrainOptions
 from fsrst.runtime.upscaler import open_upscaler
 
