@@ -313,6 +313,9 @@ def test_links_in_a_circle_are_no_output(face: Path, capsys: pytest.CaptureFixtu
     assert call("upscale", face / "lr.png", "-o", face / "x.png") == 2
     said = capsys.readouterr().err
     assert said.startswith("fsrst: ") and said.count("\n") == 1 and "x.png" in said
+    assert call("upscale", face / "lr.png", "--ref", face / "x.png", "-o", face / "z.png") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fsrst: cannot read ") and said.count("\n") == 1
 
 
 def test_what_is_written_beside_a_strip_that_fails_is_said(

@@ -11,6 +11,11 @@ from typing import Any
 from fsrst.errors import FsrstError
 
 
+def target_of(path: Path) -> Path:
+    """Where its symbolic links lead; ``Path.resolve`` has a traceback for links in a circle."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
@@ -25,7 +30,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         If the file cannot be written. Nothing is left behind then.
     """
     path = Path(path)
-    target = Path(os.path.realpath(path))
+    target = target_of(path)
     temporary: Path | None = None
     try:
         if target.is_symlink():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsrst.cli.output import note
 from fsrst.errors import FsrstError
+from fsrst.files import target_of
 
 if TYPE_CHECKING:
     from fsrst.image import Pixels
@@ -198,18 +199,18 @@ def reference_paths(named: list[Path], folders: list[Path]) -> list[Path]:
         paths += [path for path in there if path not in ours]
     once: dict[Path, Path] = {}
     for path in paths:
-        once.setdefault(path.resolve(), path)
+        once.setdefault(target_of(path), path)
     return list(once.values())
 
 
 def without_input(references: list[tuple[Path, Pixels]], source: Path) -> list[tuple[Path, Pixels]]:
     """References are other pictures: the input itself among them would be read as one of them."""
-    return [pair for pair in references if pair[0].resolve() != source.resolve()]
+    return [pair for pair in references if target_of(pair[0]) != target_of(source)]
 
 
 def note_own_references(references: list[tuple[Path, Pixels]], sources: list[Path]) -> None:
     """Say which inputs are among the references."""
-    own = {path.resolve() for path, _ in references} & {path.resolve() for path in sources}
+    own = {target_of(path) for path, _ in references} & {target_of(path) for path in sources}
     if len(sources) > 1 and own:
         note(f"{len(own)} of the inputs are references too, of the others; none is its own")
     elif own:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from fsrst.cli.inputs import pictures_in
 from fsrst.errors import FsrstError
+from fsrst.files import target_of
 
 
 def jobs_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
@@ -54,23 +54,18 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
                 f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'};"
                 " use .png (lossless) or .jpg"
             )
-    taken = {_target(source) for source in sources}
-    folders = {_target(source) for source in sources if source.is_dir()}
+    taken = {target_of(source) for source in sources}
+    folders = {target_of(source) for source in sources if source.is_dir()}
     for path in wanted:
-        place = _target(path)
+        place = target_of(path)
         if place in taken or (place.parent in folders and place.exists()):
             raise FsrstError(f"{path} is an input and would be overwritten; choose another output")
-    named: dict[Path, str] = {_target(path): "--output" for path in outputs}
+    named: dict[Path, str] = {target_of(path): "--output" for path in outputs}
     for option, path in asked.items():
-        other = named.setdefault(_target(path), option)
+        other = named.setdefault(target_of(path), option)
         if other != option:
             raise FsrstError(f"{option} and {other} are the same file {path}; name two")
     check_places(wanted)
-
-
-def _target(path: Path) -> Path:
-    """Where its links lead; ``resolve`` has a traceback for links in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def check_places(wanted: list[Path]) -> None:
@@ -82,7 +77,7 @@ def check_places(wanted: list[Path]) -> None:
         try:
             if path.is_dir():
                 raise FsrstError(f"cannot write {path}: it is a folder; name a file")
-            folder = next(place for place in _target(path).parents if place.exists())
+            folder = next(place for place in target_of(path).parents if place.exists())
             if folder not in folders:
                 TemporaryFile(dir=folder).close()
                 folders.add(folder)

@@ -23,6 +23,7 @@ from fsrst.cli.upscale import (
     counted,
 )
 from fsrst.errors import FsrstError
+from fsrst.files import target_of
 
 if TYPE_CHECKING:
     from fsrst.data.prepare.video import Square
@@ -93,7 +94,7 @@ def video(
     if source.suffix.lower() in READ_SUFFIXES and source.suffix.lower() != ".gif":
         raise FsrstError(f"{source} is a picture; make it large with `fsrst upscale`")
     paths = reference_paths(ref or [], refs_dir or [])
-    if output.resolve() in {path.resolve() for path in (source, *paths)}:
+    if target_of(output) in {target_of(path) for path in (source, *paths)}:
         raise FsrstError(f"{output} is an input and would be overwritten; choose another output")
     check_places([output])
 
