@@ -142,9 +142,15 @@ def test_upscale_is_the_upscaler(face: Path, exported_model: Path) -> None:
         (face / name).rename(face / "refs" / name)
     (face / "refs" / "notes.txt").write_text("not a picture, and not in the way")
     assert call("upscale", face / "lr.png", "-o", face / "out.png", *arguments) == 0
-    upscaler = fsrst.open_upscaler(exported_model, "onnxruntime")
-    upscaler.set_references([read_image(face / "refs" / name) for name in ("a.png", "b.png")])
-    assert np.array_equal(read_image(face / "out.png"), upscaler(read_image(face / "lr.png")))
+    plain = [*arguments, "--no-self-ensemble"]
+    assert call("upscale", face / "lr.png", "-o", face / "plain.png", *plain) == 0
+    for name, twice in (("out.png", True), ("plain.png", False)):
+        upscaler = fsrst.open_upscaler(exported_model, "onnxruntime", self_ensemble=twice)
+        upscaler.set_references([read_image(face / "refs" / name) for name in ("a.png", "b.png")])
+        assert np.array_equal(read_image(face / name), upscaler(read_image(face / "lr.png")))
+        with Image.open(face / name) as picture:
+            assert picture.info["Self-ensemble"] == ("mirror" if twice else "none")
+    assert not np.array_equal(read_image(face / "out.png"), read_image(face / "plain.png"))
 
 
 def test_of_a_folder_of_references_the_good_ones_are_taken(
@@ -1140,7 +1146,7 @@ def test_explain_paints_the_reference_that_shows_the_target(tmp_path: Path) -> N
     painted = read_image(sheet)
     orange, blue = ((painted == colour).all(axis=2) for colour in COLOURS[:2])  # their frames
     assert np.flatnonzero(orange.any(axis=0)).max() < np.flatnonzero(blue.any(axis=0)).min()
-    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1)
+    upscaler = open_upscaler("fsrst2-small", "onnxruntime", threads=1, self_ensemble=True)
     upscaler.set_references([other, face])
     sr, shares = upscaler.explain(degrade(face, 4))
     assert np.array_equal(sr, read_image(tmp_path / "out.png"))

@@ -46,6 +46,7 @@ class Blend:
             "training": {"options": {"seed": 13}, "samples": 40000},
         }
         self.graph: Path | None = None
+        self.self_ensemble = False
         self.references = 0
         self.calls = 0
         self.settings = 0

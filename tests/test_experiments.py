@@ -650,7 +650,7 @@ def test_table_2_refuses_fewer_references_than_it_names(
 class Constant:
     """An upscaler whose pictures are of one grey."""
 
-    backend, precision, scale = "torch", "f32", 4
+    backend, precision, self_ensemble, scale = "torch", "f32", False, 4
 
     def __init__(self, grey: int) -> None:
         self.model = f"grey-{grey}"

@@ -105,6 +105,51 @@ def test_shipped_graphs_are_the_networks(name: str) -> None:
     assert levels(*found) <= 1
 
 
+@pytest.mark.parametrize(
+    ("backend", "precision"), [("onnxruntime", "f32"), ("openvino", "bf16"), ("torch", "f32")]
+)
+def test_a_self_ensemble_is_the_mean_of_a_picture_and_its_mirror_image(
+    backend: str, precision: str
+) -> None:
+    if not installed(backend):
+        pytest.skip(f"{backend} is not installed")
+    face, others = draw_face(3, 0, 128), [draw_face(3, 1, 128), draw_face(3, 2, 128)]
+    lr = degrade(face, 4)
+    model = WEIGHTS / "fsrst2-small.safetensors" if backend == "torch" else "fsrst2-small"
+    plain, twice = (
+        open_upscaler(model, backend, precision=precision, threads=1, self_ensemble=asked)
+        for asked in (False, True)
+    )
+    assert twice.self_ensemble and not plain.self_ensemble
+    for references in (others, []):
+        twice.set_references(references)
+        plain.set_references(references)
+        first = plain(lr).astype(int)
+        plain.set_references([np.ascontiguousarray(r[:, ::-1]) for r in references])
+        second = plain(np.ascontiguousarray(lr[:, ::-1]))[:, ::-1].astype(int)
+        assert levels(first, second) > 3  # else the mean says nothing
+        found = twice(lr)
+        within = (np.minimum(first, second) > 0) & (np.maximum(first, second) < 255)
+        assert within.mean() > 0.9  # where neither is clamped, both are only rounded too early
+        assert np.abs(found - (first + second) / 2)[within].max() <= 1
+        if backend == "onnxruntime":
+            assert all(np.array_equal(found, again) for again in twice.upscale_batch([lr, lr]))
+        sr, shares = twice.explain(lr)
+        assert precision == "bf16" or levels(sr, found) == 0
+        assert shares.shape == (len(references), 128, 128)
+
+
+def test_shares_of_a_self_ensemble_lie_where_the_picture_lies() -> None:
+    """The reference is the target's left half: its detail comes out on the left."""
+    face = draw_face(3, 0, 128)
+    half = face.copy()
+    half[:, 64:] = 128
+    upscaler = open_upscaler("fsrst2-small", threads=1, self_ensemble=True)
+    upscaler.set_references([half])
+    share = upscaler.explain(degrade(face, 4))[1][0]
+    assert share[:, :60].mean() > 3 * share[:, 68:].mean()
+
+
 def test_references_of_the_bold_model_count(bold_model: Path) -> None:
     """What the agreement of backends is worth."""
     upscaler = opened(bold_model, "onnxruntime", "f32")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fsrst.cli.output import note, progress_shown, say, say_json
-from fsrst.cli.upscale import Backend, Precision, Threads
+from fsrst.cli.upscale import Backend, Precision, SelfEnsemble, Threads
 from fsrst.errors import FsrstError
 
 
@@ -27,6 +27,7 @@ def evaluate(
     backend: Backend = "auto",
     precision: Precision = None,
     threads: Threads = None,
+    self_ensemble: SelfEnsemble = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score a model three times: with right references, none, and those of a wrong person.
@@ -51,7 +52,9 @@ def evaluate(
         metrics.require_identity()
     if st_lpips:
         metrics.require_st_lpips()
-    upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    upscaler = open_upscaler(
+        model, backend, precision=precision, threads=threads, self_ensemble=self_ensemble
+    )
     with progress_shown() as progress:
         predict(
             upscaler,

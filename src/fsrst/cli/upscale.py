@@ -62,6 +62,13 @@ Threads = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="Threads to compute with; default: one a core."),
 ]
+SelfEnsemble = Annotated[
+    bool,
+    typer.Option(
+        help="Enlarge each picture as it is and in a mirror, and take the mean: 0.1 to 0.2 dB"
+        " better, in twice the time.",
+    ),
+]
 
 
 def upscale(
@@ -83,6 +90,7 @@ def upscale(
     backend: Backend = "auto",
     precision: Precision = None,
     threads: Threads = None,
+    self_ensemble: SelfEnsemble = True,
     resize: Annotated[
         bool,
         typer.Option("--resize", help="For fsrst and fsrst-small: cut inputs to their 32x32."),
@@ -151,7 +159,9 @@ def upscale(
     from fsrst.runtime.upscaler import open_upscaler
 
     start = time.perf_counter()
-    upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    upscaler = open_upscaler(
+        model, backend, precision=precision, threads=threads, self_ensemble=self_ensemble
+    )
     opened_ms = (time.perf_counter() - start) * 1000
     if explain is not None and not upscaler.explains:
         raise FsrstError(
@@ -166,6 +176,7 @@ def upscale(
         "model": upscaler.model,
         "backend": upscaler.backend,
         "precision": upscaler.precision,
+        "self_ensemble": upscaler.self_ensemble,
         "references": len(work.used),
         "references_unusable": unusable_references(paths, found),
         "setup_ms": round(opened_ms + (time.perf_counter() - start) * 1000, 1),
@@ -329,6 +340,7 @@ def notes(upscaler: Upscaler, references: int) -> dict[str, str]:
         "Backend": upscaler.backend,
         "Precision": upscaler.precision,
         "References": str(references),
+        "Self-ensemble": "mirror" if upscaler.self_ensemble else "none",
     }
 
 

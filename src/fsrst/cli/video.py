@@ -19,6 +19,7 @@ from fsrst.cli.upscale import (
     Precision,
     ReferenceFolders,
     References,
+    SelfEnsemble,
     Threads,
     counted,
 )
@@ -42,6 +43,7 @@ def video(
     backend: Backend = "auto",
     precision: Precision = None,
     threads: Threads = None,
+    self_ensemble: SelfEnsemble = False,
     find_face: Annotated[
         bool,
         typer.Option(
@@ -98,7 +100,9 @@ def video(
         raise FsrstError(f"{output} is an input and would be overwritten; choose another output")
     check_places([output])
 
-    upscaler = open_upscaler(model, backend, precision=precision, threads=threads)
+    upscaler = open_upscaler(
+        model, backend, precision=precision, threads=threads, self_ensemble=self_ensemble
+    )
     if max_side is not None and upscaler.lr_size is not None:
         raise FsrstError(f"--max-side: {upscaler.model} takes one size only; leave it out")
     found = read_references(paths, find_face, ref or [])
@@ -125,6 +129,7 @@ def video(
         "model": upscaler.model,
         "backend": upscaler.backend,
         "precision": upscaler.precision,
+        "self_ensemble": upscaler.self_ensemble,
         "references": upscaler.references,
         "references_unusable": unusable_references(paths, found),
         "references_left_out": frames.left_out,

@@ -40,8 +40,8 @@ MADE = ("commit", "command")  # of the call that made a picture last
 
 # A difference in any of these makes other pictures; they must not lie in one folder.
 DECISIVE = (
-    "format", "model", "weights_hash", "graph_hash", "options", "backend", "precision", "scale",
-    "data", "n_references", "version",
+    "format", "model", "weights_hash", "graph_hash", "options", "backend", "precision",
+    "self_ensemble", "scale", "data", "n_references", "version",
 )  # fmt: skip
 
 
@@ -58,6 +58,8 @@ class Upscales(Protocol):
     def backend(self) -> str: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def self_ensemble(self) -> bool: ...
     @property
     def scale(self) -> int: ...
     @property
@@ -240,6 +242,8 @@ def _record(
         "options": info.get("options") or {},
         "backend": upscaler.backend,
         "precision": upscaler.precision,
+        # only where it is so: records of earlier versions do not tell
+        **({"self_ensemble": True} if upscaler.self_ensemble else {}),
         "scale": upscaler.scale,
         "data": {
             "name": manifest.name,

@@ -214,7 +214,8 @@ def _data_set(group: Sequence[dict[str, Any]]) -> str:
 
 
 def _label(summary: dict[str, Any]) -> str:
-    return f"{summary['model']} ({summary['backend']} {summary['precision']})"
+    twice = ", self-ensemble" if summary.get("self_ensemble") else ""
+    return f"{summary['model']} ({summary['backend']} {summary['precision']}{twice})"
 
 
 def _labels(group: Sequence[dict[str, Any]]) -> list[str]:

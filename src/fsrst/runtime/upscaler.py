@@ -27,6 +27,7 @@ from fsrst.image import (
     to_planes,
 )
 from fsrst.runtime.cores import physical_cores
+from fsrst.runtime.self_ensemble import SelfEnsemble
 from fsrst.runtime.worth import not_worth_it
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
@@ -84,9 +85,13 @@ class Upscaler:
         Header of the weights: model, options, parameters, training, scores, version.
     graph
         File of the frames' graph; None where torch runs the network itself.
+    self_ensemble
+        Whether the mean of a picture and its mirror image, each upscaled, is what comes out.
     """
 
-    def __init__(self, model: str, runner: Backend, graph: Path | None = None) -> None:
+    def __init__(
+        self, model: str, runner: Backend, graph: Path | None = None, *, self_ensemble: bool = False
+    ) -> None:
         self.model = model
         self.graph = graph
         self.backend = runner.name
@@ -96,7 +101,8 @@ class Upscaler:
         self.lr_size: int | None = runner.info["lr_size"]
         self.explains = bool(runner.info.get("explains"))
         self.references = 0
-        self._runner = runner
+        self.self_ensemble = self_ensemble
+        self._runner: Backend = SelfEnsemble(runner) if self_ensemble else runner
         self._pictures: list[Pixels] = []
         self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
@@ -310,6 +316,7 @@ def open_upscaler(
     *,
     precision: str | None = None,
     threads: int | None = None,
+    self_ensemble: bool = False,
 ) -> Upscaler:
     """Open a model for upscaling.
 
@@ -327,6 +334,9 @@ def open_upscaler(
         ``f32`` (default); with OpenVINO also ``bf16`` and ``int8``.
     threads
         Default: one per physical core that this process may use; never more than the machine has.
+    self_ensemble
+        Each picture is upscaled twice, as it is and in the mirror, and the mean is taken
+        (``fsrst.runtime.self_ensemble``): better by 0.1 to 0.2 dB, in twice the time.
 
     Raises
     ------
@@ -353,7 +363,7 @@ def open_upscaler(
     runner = _open_backend(backend, stem, precision, threads)
     suffix = ".int8.xml" if precision == "int8" else GRAPH_SUFFIX
     graph = None if backend == "torch" else stem.parent / f"{stem.name}{suffix}"
-    return Upscaler(name, runner, graph)
+    return Upscaler(name, runner, graph, self_ensemble=self_ensemble)
 
 
 def _open_backend(backend: str, stem: Path, precision: str, threads: int) -> Backend:
