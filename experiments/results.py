@@ -67,6 +67,7 @@ EXPERIMENTS = {  # script, which makes the text and the figure -> heading; None:
     "alignment": "## Alignment",
     "aggregation": "## Aggregation",
     "damage": "## Damaged inputs and references",
+    "memory": "## Memory of a large frame",
 }
 
 

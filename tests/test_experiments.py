@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "experiments"))
 import budget  # noqa: E402
 import costs  # noqa: E402
 import figures  # noqa: E402
+import memory  # noqa: E402
 import protocol  # noqa: E402
 import rates  # noqa: E402
 import table1  # noqa: E402
@@ -399,6 +400,18 @@ def test_costs_are_measured_once(
     with pytest.raises(AssertionError, match="must not be called"):
         costs.costs_of(study.results, runs, 1, again=True)
     assert "resnet-small | " in table1.cost_table({"resnet-small": cost})
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads Linux's /proc")
+def test_memory_is_told_of_networks_that_take_any_size(tmp_path: Path) -> None:
+    found = tmp_path / "memory.json"
+    memory.main(["--smoke", "--output", str(found)])
+    result = json.loads(found.read_text())
+    assert list(result["models"]) == ["span"] and result["side"] == 32
+    assert 10 < result["models"]["span"]["memory"]["mb"] < 500
+    assert "| span | 0 | 0.0" in memory.markdown(result)
+    assert {"ttsr", "c2-matching", "mrefsr", "fsrst2"} <= set(memory.any_size())
+    assert not {"fsrst", "c2-teacher"} & set(memory.any_size())
 
 
 # --- tables from made-up cells ---
