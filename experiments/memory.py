@@ -3,10 +3,10 @@
     python experiments/memory.py --output benchmarks/results/memory.json
     python experiments/memory.py --smoke
 
-Dense matching compares 16,384 places of such a frame with as many of each reference; users of TTSR's
-published code were asked for 88 GB. Memory does not depend on what a network has learned, so the
-networks are untrained. Each runs alone in a fresh process, on the torch backend, with as many
-references as in Table 1.
+Dense matching compares 16,384 places of such a frame with as many of each reference; users of
+TTSR's published code were asked for 88 GB. Memory does not depend on what a network has learned,
+so the networks are untrained. Each runs alone in a fresh process, on the torch backend, with as
+many references as in Table 1.
 """
 
 import argparse
@@ -81,10 +81,10 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     titles = ["network", "refs", "with the model [GB]", "whole process [GB]"]
     return (
-        f"`{result['command']}`\n\nPeak memory of one frame, {side}x{side} -> {4 * side}x{4 * side},"
-        " references encoded in the same process; untrained networks, torch, float32,"
-        f" {result['threads']} thread(s); {result['date'][:10]}, commit {result['commit']}.\n\n"
-        + table(titles, rows)
+        f"`{result['command']}`\n\nPeak memory of one frame, {side}x{side} ->"
+        f" {4 * side}x{4 * side}, references encoded in the same process; untrained networks,"
+        f" torch, float32, {result['threads']} thread(s); {result['date'][:10]}, commit"
+        f" {result['commit']}.\n\n" + table(titles, rows)
     )
 
 

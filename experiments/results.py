@@ -42,7 +42,7 @@ from targets import (
 from fsrst.data.prepare.video import DFD_FIRST_TARGET
 from fsrst.errors import FsrstError
 from fsrst.evaluate.report import report, table
-from fsrst.evaluate.score import read_scores
+from fsrst.evaluate.score import clustered_standard_error, read_scores
 from fsrst.files import write_text
 from fsrst.runtime.upscaler import shipped_models
 
@@ -127,6 +127,7 @@ def main(argv: Sequence[str]) -> None:
         rule_table(arguments.results),
         *twice_section(arguments.results),
         *identity_section(arguments.results),
+        *self_ensemble_section(arguments.results),
         "## Speed",
         described(speed, "python benchmarks/speed.py --output benchmarks/results/speed.json"),
         frame_table(speed),
@@ -155,6 +156,14 @@ def main(argv: Sequence[str]) -> None:
         targets += [sizes, {"targets": cost_targets(sizes)}]
     for name, heading in EXPERIMENTS.items():
         parts += experiment(name, heading)
+    parts.append(
+        "## Figures 3 to 5\n\n`python experiments/figures.py --results results` draws the paper's"
+        " figures from the cells of Table 1 that lie there: a sheet for each pair of sets, input,"
+        " references, what every network makes of it, truth. They show real people and stay under"
+        " `results/figures/`. The shipped models on drawn faces, by `python experiments/figures.py"
+        " --drawn docs/images/models-drawn.png`:\n\n![What each shipped model makes of two drawn"
+        " faces](images/models-drawn.png)"
+    )
     targets.append({"targets": experiment_targets()})
     parts += ["## Targets", targets_table(*targets)]
     write_text(arguments.output, "\n\n".join(parts) + "\n")
@@ -282,6 +291,47 @@ def identity_section(folders: Sequence[Path]) -> list[str]:
         " the same pictures, ± its standard error clustered by person."
     )
     return ["### Identity, picture by picture", text, "\n".join(lines), *equal_time_identity()]
+
+
+def self_ensemble_section(folders: Sequence[Path]) -> list[str]:
+    """What the mean of a picture and its mirror image gains over the picture alone."""
+    by_name = {folder.name: folder for folder in folders}
+    lines = []
+    for name, folder in by_name.items():
+        plain = by_name.get(name.replace("-self-ensemble", ""))
+        if plain is None or plain == folder:
+            continue
+        rows = [
+            {row["id"]: row for row in read_scores(each) if row["condition"] == "right"}
+            for each in (plain, folder)
+        ]
+        gains = np.array([rows[1][i]["psnr"] - rows[0][i]["psnr"] for i in rows[0]])
+        error = clustered_standard_error(gains, [row["identity"] for row in rows[0].values()])
+        means = [float(np.mean([row["psnr"] for row in each.values()])) for each in rows]
+        nearer = paired_identity(rows[1], rows[0])
+        lines.append(
+            [
+                plain.name,
+                *(f"{mean:.2f}" for mean in means),
+                *(
+                    f"{difference:+.{digits}f}" + ("" if e is None else f" ± {e:.{digits}f}")
+                    for difference, e, digits in ((gains.mean(), error, 3), (*nearer, 4))
+                ),
+            ]
+        )
+    if not lines:
+        return []
+    titles = ["model and data", "picture alone [dB]", "self-ensemble [dB]", "gain [dB]"]
+    titles.append("nearer to the true face by")
+    return [
+        "### Self-ensemble",
+        "A picture and its mirror image, each upscaled with three right references, and the mean"
+        " taken (`fsrst upscale` does it unless told otherwise; its commands stand above), for"
+        " twice the time of a frame; ± standard error of the difference, clustered by person. That"
+        " it is used was decided on training people (docs/log.md, 2026-11-29). All tables but this"
+        " one and those lines of the scores that say so are of pictures alone.",
+        table(titles, lines),
+    ]
 
 
 def equal_time_identity() -> list[str]:

@@ -198,9 +198,32 @@ def markdown(result: dict[str, Any]) -> str:
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]
         parts += ["### {} -> {}, {}".format(*pair), score_table(rows, result["paper"])]
+        parts.append(verdict(rows, result["paper"]))
     failed = [f"{c['run']}: {c['failed']}" for c in result["cells"] if "failed" in c]
     parts.append("\n".join(f"- **failed** {line}" for line in failed))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def verdict(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
+    """The paper's finding, that references gain over none, beside what was found here."""
+    theirs = {row["references"]: row["DFD"][0] for row in numbers["rows"]}
+    judged = [
+        (row["references"], row["gain_db"], theirs[row["references"]] - theirs[0])
+        for row in rows
+        if row["size"] == "full" and "gain_db" in row and row["references"] in theirs
+    ]
+    if not judged:
+        return ""
+    words = [
+        f"with {count} {'reference' if count == 1 else 'references'} {printed:+.2f} there,"
+        f" {found:+.2f} here"
+        for count, found, printed in judged
+    ]
+    holds = all(found > 0 for _, found, _ in judged)
+    return (
+        f"The paper's finding, that FSRST gains over a network of its size without references [dB]:"
+        f" {'; '.join(words)}. It {'holds' if holds else '**does not hold**'} here."
+    )
 
 
 def score_table(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:

@@ -94,13 +94,15 @@ def score_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
 def rule_targets(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """The two targets that rest on near references too, for clips of the paper's rule alone."""
     lines = []
-    for folder in folders:
-        long = by_rule(folder).get("the paper's rule") if folder.name == "fsrst2-call" else None
+    by_name = {folder.name: folder for folder in folders}
+    for name, how in (("fsrst2-call", ""), ("fsrst2-self-ensemble-call", ", self-ensemble")):
+        long = by_rule(by_name[name]).get("the paper's rule") if name in by_name else None
         if long:
             over, worth = long["right"] - long["bicubic"], long["right"] - long["none"]
+            what = f"long clips of call alone{how} [dB]"
             lines += [
-                line("fsrst2 over bicubic, long clips of call alone [dB]", over, 7.5),
-                line("worth of references, fsrst2, long clips of call alone [dB]", worth, 3.5),
+                line(f"fsrst2 over bicubic, {what}", over, 7.5),
+                line(f"worth of references, fsrst2, {what}", worth, 3.5),
             ]
     return lines
 

@@ -131,6 +131,8 @@ def test_upscale_writes_the_picture_and_its_notes(
         notes = picture.info
     assert notes["Software"] == f"fsrst {fsrst.__version__}"
     assert notes["References"] == "2" and notes["Precision"] == "f32"
+    assert notes["Model"] == "tiny" and notes["Self-ensemble"] == "mirror"
+    assert "onnxruntime f32, self-ensemble)" in said.out
     assert {"Model", "Weights", "Backend", "Description"} <= set(notes)
     assert os.listdir(out.parent) == ["out.png"]
 
@@ -673,6 +675,15 @@ def test_references_no_larger_than_a_large_input_have_a_way_out(
     assert "no reference was used. Larger ones would help, or --max-side 64," in said_in(capsys)
     assert call("upscale", large, "--ref", face / "a.png", *common, "--max-side", 64) == 0
     assert "no reference was used" not in said_in(capsys)
+    assert call("upscale", large, "--ref", large, *common) == 0
+    assert "no reference was used" not in said_in(capsys)  # it is no reference of its own
+    (face / "frames").mkdir()
+    for number in range(2):
+        frame = resize_bicubic(draw_face(3, number, 128), 96, 96)
+        write_image(face / f"frames/{number}.png", frame)
+    common[1] = face / "out"
+    assert call("upscale", face / "frames", "--refs-dir", face / "frames", *common) == 0
+    assert "no reference was used. Larger ones would help, or --max-side 48," in said_in(capsys)
 
 
 def said_in(capsys: pytest.CaptureFixture[str]) -> str:

@@ -52,7 +52,7 @@ class Blend:
         self.settings = 0
         self._mean: Pixels | None = None
 
-    def check_size(self, width: int, height: int) -> None:
+    def check_size(self, height: int, width: int) -> None:
         pass
 
     def set_references(self, references: list[Pixels]) -> None:
@@ -269,6 +269,11 @@ def with_attribute(name: str, value: str | int) -> Blend:
         (lambda: with_info(options={"width": 2}), {}, "options.width = 1, now it is 2"),
         (lambda: with_attribute("backend", "torch"), {}, "backend = numpy, now it is torch"),
         (lambda: with_attribute("precision", "int8"), {}, "precision = f32, now it is int8"),
+        (
+            lambda: with_attribute("self_ensemble", True),
+            {},
+            "self_ensemble = False, now it is True",
+        ),
         (lambda: with_attribute("model", "other"), {}, "model = blend, now it is other"),
         (lambda: with_attribute("scale", 2), {}, "scale = 4, now it is 2"),
         (Blend, {"n_references": 1}, "n_references = 2, now it is 1"),
@@ -289,6 +294,19 @@ def test_mixing_is_refused(
         )
     assert named in str(raised.value)
     assert (results / "predictions.json").read_bytes() == before
+
+
+def test_a_self_ensemble_is_not_mixed_with_single_pictures(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    predict(with_attribute("self_ensemble", True), manifest, "val", tmp_path / "out")
+    with pytest.raises(FsrstError, match="self_ensemble = True, now it is False"):
+        predict(Blend(), manifest, "val", tmp_path / "out")
+    predict(Blend(), manifest, "val", tmp_path / "earlier")
+    record = json.loads((tmp_path / "earlier/predictions.json").read_text())
+    del record["self_ensemble"]  # as earlier versions wrote it
+    (tmp_path / "earlier/predictions.json").write_text(json.dumps(record))
+    predict(Blend(), manifest, "val", tmp_path / "earlier")
 
 
 def test_mixing_versions_is_refused(

@@ -657,6 +657,17 @@ def test_table_2_refuses_fewer_references_than_it_names(
         table2.check_references(drawn_data, test, 2)
 
 
+def test_table_2_says_whether_the_papers_finding_holds() -> None:
+    numbers = {"rows": [{"references": n, "DFD": [31.0 + n / 10, 0.9]} for n in (0, 1, 3)]}
+    rows = [{"references": n, "size": "full", "gain_db": gain} for n, gain in ((1, 0.1), (3, 0.2))]
+    said = table2.verdict([{"references": 0, "size": "full"}, *rows], numbers)
+    assert "with 1 reference +0.10 there, +0.10 here; with 3 references +0.30 there" in said
+    assert said.endswith("It holds here.")
+    rows[0]["gain_db"] = -0.5
+    assert "**does not hold**" in table2.verdict(rows, numbers)
+    assert table2.verdict([], numbers) == ""
+
+
 # --- figures ---
 
 
@@ -671,7 +682,7 @@ class Constant:
         self.graph = None
         self.grey = grey
 
-    def check_size(self, width: int, height: int, /) -> None:
+    def check_size(self, height: int, width: int, /) -> None:
         pass
 
     def set_references(self, pictures: list[Pixels], /) -> None:

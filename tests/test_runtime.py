@@ -286,6 +286,20 @@ def test_openvino_compiles_for_one_size_when_it_is_warm(monkeypatch: pytest.Monk
     assert len(runner._fixed) == 1
 
 
+def test_a_warm_self_ensemble_compiles_as_late_as_a_single_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not installed("openvino"):
+        pytest.skip("openvino is not installed")
+    upscaler = open_upscaler("fsrst2-small", "openvino", threads=1, self_ensemble=True)
+    runner: Any = upscaler._runner._runner  # type: ignore[attr-defined]
+    calls: list[int] = []
+    run = runner._run
+    monkeypatch.setattr(runner, "_run", lambda *a: calls.append(1) or run(*a))
+    upscaler.warm_up(8, 9)
+    assert len(calls) == 10 and len(runner._fixed) == 1
+
+
 def test_frames_are_contiguous_and_references_may_be_a_generator(bold_model: Path) -> None:
     upscaler = opened(bold_model, "onnxruntime", "f32")
     upscaler.set_references(picture for picture in pictures(3, 40, 40))
@@ -388,6 +402,11 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert done.returncode == (0 if (backend, threads) == ("torch", 1) else 7)
 
 
+def test_a_name_longer_than_names_may_be_is_an_unknown_model() -> None:
+    with pytest.raises(FsrstError, match="^cannot read model 'xxx"):
+        open_upscaler("x" * 5000)
+
+
 def test_a_shipped_name_goes_before_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,11 +462,11 @@ def test_a_batch_of_large_frames_is_run_in_parts(monkeypatch: pytest.MonkeyPatch
     assert sizes == [2, 2, 1]
     with pytest.raises(FsrstError, match="longer side up to 1024"):
         upscaler.check(pictures(1, 8, 1025)[0])
-    upscaler.check_size(1024, 256)
+    upscaler.check_size(256, 1024)
     with pytest.raises(FsrstError, match="600x600; .* to 512x512.* reduce it$"):
         upscaler.check_size(600, 600)
     with pytest.raises(FsrstError, match="600x7; .* too small to show a face$"):
-        upscaler.check_size(600, 7)
+        upscaler.check_size(7, 600)
 
 
 def test_one_frame_warms_what_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:

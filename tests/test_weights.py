@@ -71,6 +71,10 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(FsrstError, match="no fsrst header"):
         read_header(path)
+    for header in ("not json", "[]", '{"format": 1}'):
+        save_file({"x": torch.zeros(1)}, path, {"fsrst": header})
+        with pytest.raises(FsrstError, match="damaged: its header"):
+            load_weights(path)
     save_file(
         {"x": torch.zeros(1)},
         path,

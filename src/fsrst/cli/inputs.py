@@ -158,7 +158,7 @@ class Reader:
         elif min(width, height) >= MIN_SIDE:
             hint = f"; --find-face or --box cut out, --max-side {MAX_SIDE} reduces"
         try:
-            self.upscaler.check_size(width, height)
+            self.upscaler.check_size(height, width)
         except FsrstError as error:
             raise UnusableError(f"{path}: {error}{hint}") from error
         return width, height

@@ -35,7 +35,8 @@ def note_if_all_too_small(
 ) -> None:
     """Say how large the inputs may be where not one reference shows more than they do."""
     sides = [min(picture.shape[:2]) for _, picture in references]
-    if not sides or any(len(r["references_left_out"]) < len(sides) for r in results):
+    asked = [r for r in results if r["references"]]  # an input is no reference of its own
+    if not asked or any(len(r["references_left_out"]) < r["references"] for r in asked):
         return
     helped, least = max(sides) // 2, min(max(r["size_in"]) for r in results)
     if 32 <= helped < least:

@@ -187,7 +187,7 @@ def upscale(
                 continue
             result = work.make(path, out)
             if result is not None and not as_json:
-                _say_result(result, run)
+                _say_result(result, upscaler)
             if len(jobs) > 1:
                 progress(done, len(jobs), path.name)
     faceless = bool(work.left_out) and all(work.left_out.values())
@@ -331,11 +331,13 @@ def _write_extra(
 
 def notes(upscaler: Upscaler, references: int) -> dict[str, str]:
     """The notes in a result's file: what made it, and that its detail is an estimate."""
+    from fsrst.evaluate.predict import model_name
+
     return {
         **_SOFTWARE,
         "Description": f"Face enlarged {upscaler.scale}x by a neural network;"
         " fine detail is estimated, not recorded",
-        "Model": upscaler.model,
+        "Model": model_name(upscaler.model),  # not its place on this machine
         "Weights": str(upscaler.info.get("weights_hash", "unknown")),
         "Backend": upscaler.backend,
         "Precision": upscaler.precision,
@@ -370,7 +372,7 @@ def _in_photograph(head: Pixels, photograph: Pixels, place: dict[str, int], path
     return whole
 
 
-def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
+def _say_result(result: dict[str, Any], upscaler: Upscaler) -> None:
     (w, h), (width, height) = result["size_in"], result["size_out"]
     references = result["references"] - len(result["references_left_out"])
     used = ""
@@ -379,8 +381,7 @@ def _say_result(result: dict[str, Any], run: dict[str, Any]) -> None:
     around = "{}x{} with a head of ".format(*result["whole"]) if result["whole"] else ""
     say(
         f"{result['output']}: {around}{w}x{h} -> {width}x{height} in {result['ms']:.1f} ms"
-        f" ({run['model']}, {counted(references)}{used}, {run['backend']}"
-        f" {run['precision']})"
+        f" ({upscaler.model}, {counted(references)}{used}, {how(upscaler)})"
     )
 
 
@@ -388,6 +389,11 @@ def _so_far(error: str, results: list[dict[str, Any]], jobs: list[tuple[Path, Pa
     if len(jobs) > 1:
         return f"{error}; {len(results)} of {len(jobs)} are written"
     return f"{error}; {jobs[0][1]} is written" if results else error
+
+
+def how(upscaler: Upscaler) -> str:
+    twice = ", self-ensemble" if upscaler.self_ensemble else ""
+    return f"{upscaler.backend} {upscaler.precision}{twice}"
 
 
 def counted(references: int) -> str:

@@ -22,6 +22,7 @@ from fsrst.cli.upscale import (
     SelfEnsemble,
     Threads,
     counted,
+    how,
 )
 from fsrst.errors import FsrstError
 from fsrst.files import target_of
@@ -153,7 +154,7 @@ def video(
         say(
             f"{output}: {done.frames} frame{'s' if done.frames != 1 else ''},"
             f" {around}{w}x{h} -> {width}x{height} in {seconds:.1f} s"
-            f" ({upscaler.model}, {used}, {upscaler.backend} {upscaler.precision};"
+            f" ({upscaler.model}, {used}, {how(upscaler)};"
             f" {f'sound {done.sound}' if done.sound else 'no sound'})"
         )
     if done.interrupted:
@@ -212,7 +213,11 @@ class _Frames:
 
     def _remark(self, lr: Pixels) -> None:
         """Say of the first picture, not after the last, that its references gave it nothing."""
-        first: dict[str, Any] = {"references_left_out": self.left_out, "size_in": self.size_in}
+        first: dict[str, Any] = {
+            "references": self.upscaler.references,
+            "references_left_out": self.left_out,
+            "size_in": self.size_in,
+        }
         note_if_all_too_small(self.references, [first])
         if self.upscaler.explains and len(self.left_out) < len(self.references):
             shares = self.upscaler.explain(lr)[1]
@@ -248,7 +253,7 @@ class _Frames:
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
             note(f"{self.source}: {before} reduced to {width}x{height} (--max-side)")
         try:
-            self.upscaler.check_size(width, height)
+            self.upscaler.check_size(height, width)
         except FsrstError as error:
             cut = "" if self.square else "--find-face or --box cut out the head, "
             hint = f"; {cut}--max-side reduces" if min(width, height) >= MIN_SIDE else ""

@@ -67,7 +67,7 @@ class Upscales(Protocol):
     @property
     def graph(self) -> Path | None: ...
 
-    def check_size(self, width: int, height: int, /) -> None: ...
+    def check_size(self, height: int, width: int, /) -> None: ...
     def set_references(self, pictures: list[Pixels], /) -> None: ...
     def __call__(self, lr: Pixels, /) -> Pixels: ...
 
@@ -215,7 +215,7 @@ def _check_sizes(upscaler: Upscales, manifest: Manifest, samples: Sequence[Sampl
         try:
             if width % scale or height % scale:
                 raise FsrstError(f"not a multiple of {scale}")
-            upscaler.check_size(width // scale, height // scale)
+            upscaler.check_size(height // scale, width // scale)
         except FsrstError as error:
             needed = f"--size {side * scale}" if side else f"a --size that is a multiple of {scale}"
             span = "" if side else f", {MIN_SIDE * scale} to {MAX_SIDE * scale}"
@@ -242,8 +242,7 @@ def _record(
         "options": info.get("options") or {},
         "backend": upscaler.backend,
         "precision": upscaler.precision,
-        # only where it is so: records of earlier versions do not tell
-        **({"self_ensemble": True} if upscaler.self_ensemble else {}),
+        "self_ensemble": upscaler.self_ensemble,
         "scale": upscaler.scale,
         "data": {
             "name": manifest.name,
@@ -312,6 +311,7 @@ def _join(out: Path, record: dict[str, Any], manifest: Manifest) -> dict[str, An
     # Through JSON and back, so that tuples and lists compare equal.
     earlier = read_record(out)
     before, now = copy.deepcopy(earlier), json.loads(json.dumps(record))
+    before.setdefault("self_ensemble", False)  # earlier versions had none
     for key in DECISIVE:
         if key == "graph_hash" and None in (before.get(key), now[key]):
             continue  # records of earlier versions do not tell

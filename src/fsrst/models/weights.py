@@ -4,6 +4,7 @@ A file rebuilds its network by itself: the header names the model and its option
 run made the numbers. Shipped files hold float16 values; they are float32 again when loaded.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -75,13 +76,18 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise FsrstError(
             f"{path} has no fsrst header; authors' checkpoints go through `fsrst convert` first"
         )
-    header: dict[str, Any] = json.loads(metadata[HEADER_KEY])
+    header: Any = None
+    with contextlib.suppress(json.JSONDecodeError):
+        header = json.loads(metadata[HEADER_KEY])
+    if not isinstance(header, dict) or not {"format", "model", "options"} <= header.keys():
+        raise FsrstError(f"{path} is damaged: its header is not one that `fsrst train` writes")
     if header.get("format") != FORMAT:
         raise FsrstError(
             f"{path} has weights format {header.get('format')}, this version reads {FORMAT};"
             " use the fsrst version that wrote it"
         )
-    return header
+    known: dict[str, Any] = header
+    return known
 
 
 def load_weights(path: str | Path) -> tuple[ReferenceSR, dict[str, Any]]:

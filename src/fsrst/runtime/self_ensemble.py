@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class SelfEnsemble:
-    """A backend that asks another one twice, one after the other, so memory is hardly more than of
-    one. Its state is that of the plain references, followed by that of their mirror images."""
+    """A backend that asks another one twice, one after the other. Its state is that of the plain
+    references, followed by that of their mirror images: the memory of both."""
 
     def __init__(self, runner: Backend) -> None:
         self._runner = runner

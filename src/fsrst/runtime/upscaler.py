@@ -46,7 +46,8 @@ MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
 
 class Backend(Protocol):
-    """What runs the two graphs; arrays are float32 and contiguous.
+    """What runs the two graphs; arrays are float32 and contiguous. What ``upscale`` and ``explain``
+    return is valid until the next call.
 
     ``info`` is the header of the weights with ``scale`` and ``lr_size``.
     """
@@ -85,13 +86,9 @@ class Upscaler:
         Header of the weights: model, options, parameters, training, scores, version.
     graph
         File of the frames' graph; None where torch runs the network itself.
-    self_ensemble
-        Whether the mean of a picture and its mirror image, each upscaled, is what comes out.
     """
 
-    def __init__(
-        self, model: str, runner: Backend, graph: Path | None = None, *, self_ensemble: bool = False
-    ) -> None:
+    def __init__(self, model: str, runner: Backend, graph: Path | None = None) -> None:
         self.model = model
         self.graph = graph
         self.backend = runner.name
@@ -101,14 +98,18 @@ class Upscaler:
         self.lr_size: int | None = runner.info["lr_size"]
         self.explains = bool(runner.info.get("explains"))
         self.references = 0
-        self.self_ensemble = self_ensemble
-        self._runner: Backend = SelfEnsemble(runner) if self_ensemble else runner
+        self._runner = runner
         self._pictures: list[Pixels] = []
         self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
         self._shown: list[Pixels] = []  # the references at the output's size, of inputs of _judged
         self._left_out: list[int] = []
         self._judged: tuple[int, int] | None = None
+
+    @property
+    def self_ensemble(self) -> bool:
+        """Whether the mean of a picture and its mirror image, each upscaled, is what comes out."""
+        return isinstance(self._runner, SelfEnsemble)
 
     def set_references(self, pictures: Iterable[Pixels]) -> None:
         """Other pictures of the same person, uint8 (H, W, 3) of any size and aspect, or none.
@@ -141,7 +142,7 @@ class Upscaler:
         ``height`` x ``width`` [px]: they show hardly more than the input, for want of pixels, or
         because they were enlarged or are blurred (``fsrst.runtime.worth``).
         """
-        self.check_size(width, height)
+        self.check_size(height, width)
         if self._judged != (height, width):
             high, wide = self.scale * height, self.scale * width
             self._shown = [crop_to(picture, wide, high) for picture in self._pictures]
@@ -163,16 +164,16 @@ class Upscaler:
         """Compile now what frames of ``height`` x ``width`` [px] with these references need.
 
         Else OpenVINO compiles a model that takes any size at the first frame of a size, for all
-        sizes, and at the ninth once more, for that size alone: a second or two each. A change of
-        the size, or of the number of references that are used for it (those set less ``left_out``),
-        asks for it again.
+        sizes, and at the ninth once more (of a self-ensemble the fifth), for that size alone: a
+        second or two each. A change of the size, or of the number of references that are used for
+        it (those set less ``left_out``), asks for it again.
         """
         frames = 1
         if self.backend == "openvino" and self.lr_size is None:
             from fsrst.runtime.openvino_backend import FRAMES_BEFORE_FIXED
 
-            frames += FRAMES_BEFORE_FIXED
-        self.check_size(width, height)
+            frames += FRAMES_BEFORE_FIXED // (2 if self.self_ensemble else 1)
+        self.check_size(height, width)
         plain = np.zeros((height, width, 3), np.uint8)
         plain[: height // 2, :, 0] = plain[:, : width // 2, 1] = 255  # in colour, as frames are
         for _ in range(frames):
@@ -182,10 +183,10 @@ class Upscaler:
         """Raise the FsrstError that ``upscaler(lr)`` would raise for this picture, if any."""
         self._check_lr(lr, lr)
 
-    def check_size(self, width: int, height: int) -> None:
-        """Raise the FsrstError that a picture of ``width`` x ``height`` [px] would meet, if any."""
-        if not all(isinstance(side, int | np.integer) for side in (width, height)):
-            raise FsrstError(f"a size is two whole numbers [px], got {width!r} and {height!r}")
+    def check_size(self, height: int, width: int) -> None:
+        """Raise the FsrstError that a picture of ``height`` x ``width`` [px] would meet, if any."""
+        if not all(isinstance(side, int | np.integer) for side in (height, width)):
+            raise FsrstError(f"a size is two whole numbers [px], got {height!r} and {width!r}")
         if self.lr_size is not None and (height, width) != (self.lr_size, self.lr_size):
             raise FsrstError(
                 f"the input is {width}x{height}, {self.model} takes {self.lr_size}x{self.lr_size};"
@@ -232,8 +233,8 @@ class Upscaler:
         return [results[i] for i in range(len(pictures))]
 
     def frame_call(self, lr: Pixels) -> Callable[[], Floats]:
-        """A call of the frames' graph alone, for timing: float32 (1, 3, h, w) in, the references
-        encoded before, float32 (1, 3, s*h, s*w) out.
+        """A call of the frames' graph alone (of a self-ensemble two), for timing: float32
+        (1, 3, h, w) in, the references encoded before, float32 (1, 3, s*h, s*w) out.
 
         Raises
         ------
@@ -250,7 +251,7 @@ class Upscaler:
 
         Returns the result, and the share of every reference in each pixel of it as float32
         (N, s*h, s*w); what is missing from a sum of 1 came from no reference. OpenVINO computes
-        both in float32, so in bf16 the result is not to the last bit that of ``upscaler(lr)``.
+        both in float32, so in bf16 and int8 the result is some levels off ``upscaler(lr)``.
 
         Raises
         ------
@@ -296,7 +297,7 @@ class Upscaler:
     def _check_lr(self, picture: Pixels, first: Pixels) -> None:
         check_picture(picture, "the input")
         height, width = picture.shape[:2]
-        self.check_size(width, height)
+        self.check_size(height, width)
         if picture.shape != first.shape:
             raise FsrstError(
                 f"a batch holds pictures of one size: got {width}x{height} beside"
@@ -336,7 +337,8 @@ def open_upscaler(
         Default: one per physical core that this process may use; never more than the machine has.
     self_ensemble
         Each picture is upscaled twice, as it is and in the mirror, and the mean is taken
-        (``fsrst.runtime.self_ensemble``): better by 0.1 to 0.2 dB, in twice the time.
+        (``fsrst.runtime.self_ensemble``): better by 0.1 to 0.2 dB, in twice the time, with twice
+        the memory for references.
 
     Raises
     ------
@@ -363,7 +365,7 @@ def open_upscaler(
     runner = _open_backend(backend, stem, precision, threads)
     suffix = ".int8.xml" if precision == "int8" else GRAPH_SUFFIX
     graph = None if backend == "torch" else stem.parent / f"{stem.name}{suffix}"
-    return Upscaler(name, runner, graph, self_ensemble=self_ensemble)
+    return Upscaler(name, SelfEnsemble(runner) if self_ensemble else runner, graph)
 
 
 def _open_backend(backend: str, stem: Path, precision: str, threads: int) -> Backend:
@@ -396,6 +398,13 @@ def _choose(backend: str, suffix: str, precision: str | None) -> str:
 def _find(model: str | Path, backend: str) -> tuple[Path, str]:
     """(stem of the model's files, suffix of the file that was meant)."""
     shipped = shipped_models()
+    try:
+        return _found_file(model, shipped, backend)
+    except OSError as error:  # such as a name longer than names may be
+        raise FsrstError(f"cannot read model {str(model)[:200]!r}: {error.strerror}") from error
+
+
+def _found_file(model: str | Path, shipped: list[str], backend: str) -> tuple[Path, str]:
     if str(model) in shipped:  # before a folder of that name, such as this program's own output
         return WEIGHTS / str(model), GRAPH_SUFFIX
     path = Path(model)

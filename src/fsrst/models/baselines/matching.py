@@ -5,7 +5,8 @@ and (B, C, H, W) of the reference (``key``), of any two sizes; a patch is 3x3 an
 centre; an index is ``y * W' + x`` in the H' x W' grid of the reference's patches.
 
 All pairs are compared (the cost is quadratic in the pixels) but never held at once: the inputs'
-patches are taken in ``PIECES`` parts. 128 -> 512, which is 16,384 x 16,384 pairs, needs under 1 GB.
+patches are taken in ``PIECES`` parts. So 128 -> 512, which is 16,384 x 16,384 pairs, needs 1.1 to
+3.5 GB in the three networks (docs/results.md, "Memory of a large frame").
 Choices are made in float32: bfloat16 has 8 bits and would choose at random among near equals.
 """
 
