@@ -1,11 +1,12 @@
 """What benchmarks/results/ holds, as the page of results (results.py) and its targets read it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from release import scores_in
 
 from fsrst.data.prepare.video import DFD_FIRST_TARGET
@@ -88,6 +89,18 @@ def scores_of(folders: Sequence[Path], name: str, condition: str) -> dict[str, A
         for row in rows
         if row["condition"] == condition and "identity_distance" in row
     }
+
+
+def jackknife(
+    statistic: Callable[[NDArray[np.intp]], float], people: Sequence[str]
+) -> tuple[float, float | None]:
+    """``statistic`` of all positions, and its standard error, by leaving out one person at a time
+    (None for one person)."""
+    who, every = np.array(people), np.arange(len(people))
+    without = [statistic(every[who != person]) for person in sorted(set(people))]
+    if (count := len(without)) < 2:
+        return statistic(every), None
+    return statistic(every), float(np.sqrt((count - 1) * np.var(without)))
 
 
 def paired_identity(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float | None]:

@@ -48,6 +48,7 @@ LIGHTS = {  # what three references are multiplied with, in red, green and blue
 THREADS = 1
 
 Run = tuple[list[Pixels], list[Pixels]]  # results and truths of a clip
+Runs = dict[int, list[Run]]  # of each clip by its number: one for every choice of references
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,6 +67,7 @@ def main(argv: Sequence[str]) -> None:
         "data_hash": manifest.hash,
         "clips": len(clips),
         "frames": sum(map(len, clips.values())),
+        "people": [members[0].identity for members in clips.values()],  # of each clip
         "bicubic": run_bicubic(manifest, clips),
         "models": {},
     }
@@ -103,20 +105,20 @@ def frame_of(sample: Sample) -> int:
 
 
 def run_bicubic(manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str, Any]:
-    runs = []
-    for members in clips.values():
+    runs: Runs = {}
+    for number, members in enumerate(clips.values()):
         truths = [read_image(manifest.root / sample.target) for sample in members]
         results = [
             resize_bicubic(degrade(truth, 4), truth.shape[1], truth.shape[0]) for truth in truths
         ]
-        runs.append((results, truths))
+        runs[number] = [(results, truths)]
     return summary(runs)
 
 
 def run_model(name: str, manifest: Manifest, clips: dict[str, list[Sample]]) -> dict[str, Any]:
     upscaler = open_upscaler(name, "onnxruntime", threads=THREADS)
     everybody = [sample for members in clips.values() for sample in members]
-    runs: dict[tuple[str, str], list[Run]] = {}
+    runs: dict[tuple[str, str], Runs] = {}
     for number, members in enumerate(clips.values()):
         truths = [read_image(manifest.root / member.target) for member in members]
         inputs = [degrade(truth, upscaler.scale) for truth in truths]
@@ -126,7 +128,8 @@ def run_model(name: str, manifest: Manifest, clips: dict[str, list[Sample]]) -> 
         )
         for key, references in conditions(right, wrong, number):
             upscaler.set_references(references)
-            runs.setdefault(key, []).append((upscaler.upscale_batch(inputs), truths))
+            made = (upscaler.upscale_batch(inputs), truths)
+            runs.setdefault(key, {}).setdefault(number, []).append(made)
     found: dict[str, Any] = {key: upscaler.info[key] for key in ("parameters", "weights_hash")}
     for (group, kind), members_runs in runs.items():
         found.setdefault(group, {})[kind] = summary(members_runs)
@@ -158,18 +161,23 @@ def relit(references: list[Pixels], gains: tuple[float, ...]) -> list[Pixels]:
     return [(r * np.array(gains)).round().clip(0, 255).astype(np.uint8) for r in references]
 
 
-def summary(runs: Sequence[Run]) -> dict[str, float]:
-    """Means over all frames, and over all pairs of neighbours."""
-    scores, flickers = [], []
-    for results, truths in runs:
-        scores += [psnr(result, truth) for result, truth in zip(results, truths, strict=True)]
-        errors = [
-            result.astype(np.float64) - truth for result, truth in zip(results, truths, strict=True)
-        ]
-        flickers += [float(np.abs(b - a).mean()) for a, b in pairwise(errors)]
+def summary(runs: Runs) -> dict[str, Any]:
+    """Means over all frames, and over all pairs of neighbours; and of each clip."""
+    scores: list[list[float]] = []
+    flickers: list[list[float]] = []
+    for choices in runs.values():
+        scores.append([])
+        flickers.append([])
+        for results, truths in choices:
+            pairs = list(zip(results, truths, strict=True))
+            scores[-1] += [psnr(result, truth) for result, truth in pairs]
+            errors = [result.astype(np.float64) - truth for result, truth in pairs]
+            flickers[-1] += [float(np.abs(b - a).mean()) for a, b in pairwise(errors)]
     return {
-        "psnr_mean": round(float(np.mean(scores)), 4),
-        "flicker": round(float(np.mean(flickers)), 4),
+        "psnr_mean": round(float(np.mean(np.concatenate(scores))), 4),
+        "flicker": round(float(np.mean(np.concatenate(flickers))), 4),
+        "psnr_of_clips": [round(float(np.mean(values)), 4) for values in scores],
+        "flicker_of_clips": [round(float(np.mean(values)), 4) for values in flickers],
     }
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from curves import Curve, beside, chart, save
+from numpy.typing import NDArray
 from protocol import finished
 from published import (
     MEASURED,
@@ -24,6 +25,7 @@ from published import (
     SIZED,
     by_rule,
     further,
+    jackknife,
     measured,
     nearest_at_equal_time,
     paired_identity,
@@ -404,6 +406,7 @@ def reference_table(measured: dict[str, Any]) -> str:
             },
             "psnr_mean", 2, bicubic,
         ),
+        reference_spread(measured),
         "Flicker: mean absolute change of the error from frame to frame [grey levels].",
         compared(
             "flicker",
@@ -413,6 +416,32 @@ def reference_table(measured: dict[str, Any]) -> str:
         ),
     ]  # fmt: skip
     return "\n\n".join(parts)
+
+
+def reference_spread(measured: dict[str, Any]) -> str:
+    """What two targets rest on, with its spread: one reference's part of three's gain, flicker."""
+    people, models = measured["people"], measured["models"]
+
+    def of_clips(name: str, count: str, measure: str) -> NDArray[np.float64]:
+        return np.array(models[name]["right"][count][f"{measure}_of_clips"])
+
+    said = []
+    for name in SIZED:
+        none, one, three = (of_clips(name, count, "psnr") for count in "013")
+        part, error = jackknife(
+            lambda at, none=none, one=one, three=three: float(
+                (one - none)[at].mean() / (three - none)[at].mean()
+            ),
+            people,
+        )
+        said.append(f"{name} {part:.3f} ± {error or 0:.3f}")
+    flickers = [of_clips(name, "3", "flicker") for name in ("fsrst2", "fsrst-call")]
+    less, error = jackknife(lambda at: float((flickers[0] - flickers[1])[at].mean()), people)
+    return (
+        f"One reference's part of three's gain over none: {', '.join(said)}; flicker of fsrst2 less"
+        f" that of fsrst-call, three references: {less:.3f} ± {error or 0:.3f} grey levels. ±:"
+        f" standard error by leaving out one of the {len(set(people))} people at a time."
+    )
 
 
 def compared(

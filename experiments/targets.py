@@ -118,13 +118,14 @@ def experiment_targets() -> list[dict[str, Any]]:
                 doubt = f" ({claim['not_judged']})" if claim["not_judged"] else ""
                 what = f"{names[0]} over {names[1]}, call, {claim['budget']} each{doubt} [dB]"
                 lines.append(line(what, claim["difference_db"], 0))
-        nearest = nearest_at_equal_time(table1)
-        ours = [row for row in nearest if row["model"] == "fsrst2"]
-        without = [row for row in nearest if not row["references"]]
-        if ours and without:
-            what = f"identity distance, photo, {ours[0]['budget']} each:"
-            what += f" {without[0]['model']}, without references, less fsrst2"
-            lines.append(line(what, distance(without[0]) - distance(ours[0]), 0.01))
+        for nearest in map(nearest_at_equal_time, (table1, *more)):
+            ours = [row for row in nearest if row["model"] == "fsrst2"]
+            without = [row for row in nearest if not row["references"]]
+            if ours and without:
+                what = f"identity distance, photo, {ours[0]['budget']} each:"
+                what += f" {without[0]['model']}, without references, less fsrst2"
+                lines.append(line(what, distance(without[0]) - distance(ours[0]), 0.01))
+        lines += same_samples_targets([cell for t in (table1, *more) for cell in t["cells"]])
         if trained := [row for row in table1["rows"] if "minutes" in row]:
             least = min(trained, key=lambda row: float(row["minutes"]))
             what = f"Table 1, the shortest training ({least['model']}, {least['train']}) [minutes]"
@@ -190,6 +191,33 @@ def cost_targets(sizes: dict[str, Any]) -> list[dict[str, Any]]:
                 at_most=True,
             ),
         ]
+    return lines
+
+
+def same_samples_targets(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """FSRST2 over FSRST where a cell of Table 1 was given just as many samples as one of FSRST's,
+    by the same config, seed and batches."""
+
+    def protocol(cell: dict[str, Any]) -> tuple[Any, ...]:
+        training = cell["training"]
+        return cell["config"], cell["seed"], training["samples"], training["batch_size"]
+
+    on_clips = [
+        cell
+        for cell in cells
+        if cell["train"]["name"] == cell["test"]["name"] == "call" and "summary" in cell
+    ]
+    lines = []
+    for ours in on_clips:
+        for theirs in on_clips:
+            models = ours["model"], theirs["model"]
+            if models == ("fsrst2", "fsrst") and protocol(ours) == protocol(theirs):
+                psnr, paper = (
+                    cell["summary"]["conditions"]["right"]["psnr_mean"] for cell in (ours, theirs)
+                )
+                samples = f"{theirs['training']['samples']:,.0f}"
+                what = f"fsrst2 over fsrst, call, the same {samples} samples, {ours['config']} [dB]"
+                lines.append(line(what, psnr - paper, 3.0))
     return lines
 
 

@@ -668,6 +668,17 @@ def test_what_is_published_is_of_the_shipped_weights() -> None:
         assert f"`{shipped}`" in card.partition("## Scores")[0]
 
 
+def test_a_jackknifes_error_of_a_mean_is_the_standard_error() -> None:
+    values = np.array([1.0, 2.0, 4.0, 9.0])
+    found, error = published.jackknife(lambda at: float(values[at].mean()), ["a", "b", "c", "d"])
+    assert found == 4 and error == pytest.approx(values.std(ddof=1) / 2)
+    pairs = np.repeat(values, 2)  # two clips of each person count as one
+    people = [name for name in "abcd" for _ in range(2)]
+    again = published.jackknife(lambda at: float(pairs[at].mean()), people)
+    assert again == (found, pytest.approx(error))
+    assert published.jackknife(lambda at: 5.0, ["a", "a"]) == (5.0, None)
+
+
 def test_scores_of_two_runs_are_no_page(tmp_path: Path) -> None:
     """Pictures' scores that were not copied with their summary would be another network's."""
     folder = published.MEASURED / "scores/fsrst2-call"

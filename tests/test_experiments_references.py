@@ -45,7 +45,8 @@ def test_flicker_is_the_change_of_the_error() -> None:
     """A film that moves as its truth does flickers by nothing."""
     still = ([grey(9), grey(19)], [grey(0), grey(10)])
     restless = ([grey(50), grey(70)], [grey(50), grey(60)])
-    assert references.summary([still, restless])["flicker"] == 5
+    found = references.summary({0: [still], 1: [restless]})
+    assert found["flicker"] == 5 and found["flicker_of_clips"] == [0, 10]
 
 
 def clip_of(drawn_data: Manifest, root: Path, frames: list[int]) -> Path:
@@ -74,6 +75,11 @@ def test_clips_are_scored(drawn_data: Manifest, tmp_path: Path) -> None:
     assert list(found["light"]) == list(references.LIGHTS)
     assert found["right"]["3"]["psnr_mean"] > found["right"]["0"]["psnr_mean"]
     assert result["bicubic"]["flicker"] > 0
+    assert len(set(result["people"])) == 2
+    by_clip = found["right"]["1"]["psnr_of_clips"]
+    assert len(by_clip) == 2 and np.mean(by_clip) == pytest.approx(
+        found["right"]["1"]["psnr_mean"], abs=1e-3
+    )
 
 
 def test_frames_that_are_not_neighbours_are_refused(drawn_data: Manifest, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ PRECISIONS = {
 GRAPH_SUFFIX = ".upscale.onnx"
 TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
-MAX_LONG_SIDE = 1024  # [px]; memory grows with the square of the longer side: 5 GB at most
+MAX_LONG_SIDE = 1024  # [px]; memory grows with its square: 5 GB at most with few references
 MAX_BATCH = 16  # frames at once; larger batches are no faster
 MAX_BATCH_PIXELS = MAX_BATCH * 64**2  # of their inputs together: bounds memory
 
