@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fsrst.models.weights import save_weights  # noqa: E402
 from fsrst.runtime import export as export_module  # noqa: E402
 from fsrst.runtime.export import METADATA_KEY, SKIP_NAME, cubic_kernel, export  # noqa: E402
 from fsrst.runtime.onnx_backend import OnnxBackend  # noqa: E402
+from fsrst.runtime.upscaler import open_upscaler  # noqa: E402
 
 HEADER = {"version": "test", "training": {"seed": 13}}
 
@@ -323,7 +325,6 @@ def drawn_samples(count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
 
 
 def test_int8_runs_any_batch_and_count(int8_stem: Path) -> None:
-    from fsrst.runtime.upscaler import open_upscaler
 
     path = f"{int8_stem}.upscale.onnx"
     exact = open_upscaler(path, "onnxruntime", threads=1)
@@ -356,7 +357,6 @@ def test_int8_quantises_convolutions_alone(any_size: tuple[FSRST2, Path]) -> Non
     import openvino
 
     from fsrst.runtime.int8 import quantize_int8
-    from fsrst.runtime.upscaler import open_upscaler
 
     _, stem = any_size
     assert quantize_int8(stem, drawn_samples(8))["rms"] < 1
@@ -419,17 +419,40 @@ def test_int8_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def any_size(tmp_path_factory: pytest.TempPathFactory) -> tuple[FSRST2, Path]:
-    """A tiny FSRST2 with something to say, exported."""
+    model, stem = tiny_fsrst2(4), tmp_path_factory.mktemp("any") / "any"
+    export(model, {}, stem)
+    return model, stem
+
+
+def tiny_fsrst2(scale: int) -> FSRST2:
+    """With something to say."""
     torch.manual_seed(3)
-    model = FSRST2(name="fsrst2-small", width=8, blocks=1, head_width=4).eval()
+    model = FSRST2(name="fsrst2-small", width=8, blocks=1, head_width=4, scale=scale).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.05)
             parameter.copy_(parameter.half().float())
-    stem = tmp_path_factory.mktemp("any") / "any"
+    return model
+
+
+def test_another_scale_runs_without_torch(tmp_path: Path) -> None:
+    """From weights to pixels, in sizes that were not traced, by both runtimes."""
+    scale = 8
+    model, stem = tiny_fsrst2(scale), tmp_path / "other"
+    save_weights(tmp_path / "other.safetensors", model)
     export(model, {}, stem)
-    return model, stem
+    face, other = draw_face(3, 0, 128), draw_face(3, 1, 128)
+    lr = degrade(face[:, : 12 * scale], scale)
+    results = []
+    for backend in ("torch", "onnxruntime", "openvino"):
+        if find_spec(backend) is not None:
+            upscaler = open_upscaler(stem, backend, threads=1)
+            upscaler.set_references([other, np.roll(face, 3, axis=1)])
+            results.append(upscaler(lr))
+    assert len(results) > 1 and results[0].shape == (128, 12 * scale, 3)
+    for result in results[1:]:
+        assert np.abs(result.astype(int) - results[0]).max() <= 1
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
