@@ -47,6 +47,10 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--smoke", action="store_true", help="one round, small sizes")
     arguments = parser.parse_args()
+    if open_upscaler(MODELS[0], "openvino", precision="bf16").precision != "bf16":
+        print("this processor cannot compute in bf16: it would be float32 under that name")
+        if not arguments.smoke:
+            return 2
     sides, counts = (SIDES[:2], COUNTS[:1]) if arguments.smoke else (SIDES, COUNTS)
     result: dict[str, Any] = {
         **origin(arguments.threads, arguments.smoke),

@@ -115,7 +115,9 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     results, runs = arguments.results, arguments.results / "runs" / NAME
     trained_on = [load_manifest(root) for root in arguments.train_data or arguments.data]
     scored_on = [load_manifest(root) for root in arguments.data]
-    scored_on.append(with_references_moved(scored_on[0], results / NAME / "moved"))
+    first = scored_on[0]
+    place = results / NAME / f"moved-{first.name}-{first.pictures_hash(first.scored)}"
+    scored_on.append(with_references_moved(first, place))
     settings = settings_of(CONFIG, trained_on, arguments.seed, arguments.threads)
     if arguments.smoke:
         settings |= {"batch_size": 4, "holdout_identities": 1}
@@ -207,13 +209,15 @@ def outcome_of(
     ``watch`` may wrap the progress that is shown.
     """
     out = Path(options.out)
-    failure = out / FAILURE
+    failure, recipe = out / FAILURE, recipe_of(options)
     if failure.is_file():
-        return str(json.loads(failure.read_text(encoding="utf-8"))["what"])
+        found = json.loads(failure.read_text(encoding="utf-8"))
+        if found.get("recipe", recipe) == recipe:  # else training refuses the folder of another run
+            return str(found["what"])
     try:
         trained(options, resume=True, progress=watch(shown(out.name, options.samples)))
     except Diverged as error:
-        write_json(failure, {"what": str(error)})
+        write_json(failure, {"what": str(error), "recipe": recipe})
         print(f"{out.name}: {error}", flush=True)
         return str(error)
     return None

@@ -17,6 +17,7 @@ alignment-pictures.png (real people: do not publish).
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,6 +122,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
                 "seed": arguments.seed,
                 "minutes": None if arguments.smoke else minutes[key],
                 "learning_rate": RATES[key],
+                "start": digest(nets["a"]) if "a" in nets else None,
             },
             start=nets.get("a"),
         )
@@ -146,6 +148,12 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     save(results / f"{NAME}-pictures.png", sheet(rows))
     print(f"written: {results / NAME}.json, .md, .png, -pictures.png", flush=True)
     return result
+
+
+def digest(net: AlignmentNet) -> str:
+    """16 hex digits that name a network's numbers: a B that began from another A is another run."""
+    numbers = b"".join(p.detach().numpy().tobytes() for p in net.parameters())
+    return hashlib.sha256(numbers).hexdigest()[:16]
 
 
 # --- measuring ------------------------------------------------------------------------------------

@@ -161,10 +161,8 @@ def plan(out: Path, settings: dict[str, Any], length: Length, *, smoke: bool) ->
         samples = max(1, round((length.samples or 0) / batch)) * batch
     else:
         usual = same_work(length.config, settings)
-        known, measured = known_rates(out.parent, settings["threads"]) if usual else ({}, None)
-        rate = known.get(rate_key(settings))
+        rate, measured = known_rate(out.parent, settings) if usual else (None, None)
         if rate is None:
-            measured = None
             print(f"{out.name}: measuring its rate", flush=True)
             rate = measured_rate(settings, seconds=0 if smoke else 10, config=length.config)
         samples = max(2, round(rate * length.minutes * 60 / batch)) * batch
@@ -199,17 +197,22 @@ def rate_key(settings: dict[str, Any]) -> str:
     return f"{settings['model']}-n{settings['n_references']}"
 
 
-def known_rates(runs: Path, threads: int) -> tuple[dict[str, float], str | None]:
-    """What ``rates.py`` measured with so many threads and wrote beside the runs, and when; nothing
-    if it did not."""
-    path = runs / RATES
+def known_rate(runs: Path, settings: dict[str, Any]) -> tuple[float | None, str | None]:
+    """What ``rates.py`` measured for such a run, in as many threads and batches as large, and wrote
+    beside the runs; and when. Nothing if it did not."""
+    path, key = runs / RATES, rate_key(settings)
     if not path.is_file():
-        return {}, None
+        return None, None
     found = json.loads(path.read_text(encoding="utf-8"))
-    rates: dict[str, float] = found["samples_per_s"]
-    measured_with = found.get("origin", {}).get("threads", 1)  # not said: one
-    when = found.get("rates_of", found.get("origin", {}).get("date"))
-    return (rates, when) if measured_with == threads else ({}, None)
+    threads = found.get("origin", {}).get("threads", 1)  # not said: one
+    batch = found.get("batch_sizes", {}).get(key, settings["batch_size"])  # not said: the right one
+    if key not in found["samples_per_s"] or (threads, batch) != (
+        settings["threads"],
+        settings["batch_size"],
+    ):
+        return None, None
+    when: str | None = found.get("rates_of", found.get("origin", {}).get("date"))
+    return float(found["samples_per_s"][key]), when
 
 
 def sized(

@@ -55,12 +55,10 @@ def costs_of(
     results: Path, runs: dict[str, Path], threads: int, *, again: bool = False, smoke: bool = False
 ) -> dict[str, Any]:
     """Measure the models of ``runs`` (name -> run folder) that have no file under
-    ``<results>/costs`` yet, all of them ``again`` if asked; return what is known of all."""
-    missing = {
-        model: run
-        for model, run in runs.items()
-        if again or not (results / COSTS / f"{model}.json").is_file()
-    }
+    ``<results>/costs`` yet, all of them ``again`` if asked; return what is known of all. What a
+    ``smoke`` run measured is not known, and the other way round."""
+    known = costs_in(results, smoke)
+    missing = {model: run for model, run in runs.items() if again or model not in known}
     if missing:
         print(f"measuring the costs of {', '.join(missing)}", flush=True)
         about = origin(threads, smoke)
@@ -68,10 +66,15 @@ def costs_of(
         for model, run in missing.items():
             found = {**facts_of(run, model, threads), "call": times[model], "origin": about}
             write_json(results / COSTS / f"{model}.json", found)
-    return {
+    return costs_in(results, smoke)
+
+
+def costs_in(results: Path, smoke: bool) -> dict[str, Any]:
+    found = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((results / COSTS).glob("*.json"))
     }
+    return {model: cost for model, cost in found.items() if cost["origin"]["smoke"] == smoke}
 
 
 def times_of(runs: dict[str, Path], threads: int, *, smoke: bool) -> dict[str, dict[str, float]]:

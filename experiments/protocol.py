@@ -303,6 +303,9 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--vgg", default="random", help="random, stlpips or a file")
     parser.add_argument("--no-identity", dest="identity", action="store_false")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, a few samples")
+    parser.add_argument(
+        "--collect", action="store_true", help="the finished cells in --results, training nothing"
+    )
     return parser
 
 

@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> None:
                 f"--like {arguments.like}: that run has {threads} thread(s), --threads says"
                 f" {arguments.threads}; give --threads {threads}"
             )
+        check_like(arguments, planned)
     if (runs / RATES).exists() and not arguments.replace:
         raise FsrstError(
             f"{runs / RATES}: runs planned by other rates are not compared with those planned by"
@@ -67,6 +68,7 @@ def main(argv: Sequence[str]) -> None:
         )
     about = origin(arguments.threads, smoke=False)
     found: dict[str, list[float]] = {}
+    batches: dict[str, int] = {}
     for _ in range(ROUNDS):
         for model, references in KINDS:
             with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +83,7 @@ def main(argv: Sequence[str]) -> None:
                 )
                 rate = measured_rate(settings, seconds=SECONDS)
             found.setdefault(rate_key(settings), []).append(rate)
+            batches[rate_key(settings)] = settings["batch_size"]
             print(f"{rate_key(settings)}: {rate:.2f} samples/s", flush=True)
     rates = {key: statistics.fmean(values) for key, values in found.items()}
     factor = 1.0
@@ -88,11 +91,36 @@ def main(argv: Sequence[str]) -> None:
         asked = planned["asked"]
         factor = planned["measured_samples_per_s"] / rates[rate_key(asked)]
     rates = {key: rate * factor for key, rate in rates.items()}
-    result = {"samples_per_s": rates, "measured": found, "factor": factor, "origin": about}
+    result = {
+        "samples_per_s": rates,
+        "batch_sizes": batches,
+        "measured": found,
+        "factor": factor,
+        "origin": about,
+    }
     if planned is not None:  # what is planned by them is as long as that run
         result["rates_of"] = planned.get("rates_of")
     write_json(runs / RATES, {**result, "like": arguments.like, "data": data.hash})
     print(f"written: {runs / RATES}")
+
+
+def check_like(arguments: argparse.Namespace, planned: dict[str, Any]) -> None:
+    """Refuse, before anything is measured, a run whose rate cannot be compared with those of this
+    call."""
+    asked, run = planned["asked"], f"--like {arguments.like}"
+    if planned["measured_samples_per_s"] is None:
+        raise FsrstError(f"{run}: its length was given by --samples, so it has no rate")
+    kinds = {f"{model}-n{references}" for model, references in KINDS}
+    if rate_key(asked) not in kinds:
+        raise FsrstError(
+            f"{run} is a {rate_key(asked)}; expected one of {', '.join(sorted(kinds))}"
+        )
+    batch = arguments.batch_size or RECIPES[asked["model"]].batch_size
+    if asked["batch_size"] != batch:
+        raise FsrstError(
+            f"{run} has batches of {asked['batch_size']}, here they are of {batch}; give"
+            f" --batch-size {asked['batch_size']}"
+        )
 
 
 def options_of(model: str, vgg: str, folder: Path) -> dict[str, Any]:

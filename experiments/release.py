@@ -1,7 +1,7 @@
 """A trained run becomes a shipped model: weights, graphs, scores, model card.
 
     python experiments/release.py runs/fsrst-photo fsrst-photo --data data/photo
-    python experiments/release.py runs/fsrst2 fsrst2 --data data/call --data data/photo
+    python experiments/release.py runs/fsrst2-single fsrst2 --data data/call --data data/photo
 
 1. rounds the run's weights to float16 -> src/fsrst/weights/<name>.safetensors
 2. exports the two graphs and the int8 one (calibrated on the train splits) beside it
@@ -83,6 +83,8 @@ def measured(name: str, manifest: Manifest, results: Path, *, alone: bool) -> di
         out = results / (place if precision == "f32" else f"{place}-{precision}")
         shutil.rmtree(out, ignore_errors=True)  # the same weights may have run in another graph
         upscaler = open_upscaler(name, backend, precision=precision)
+        if upscaler.precision != precision:
+            raise FsrstError(f"this processor cannot compute in {precision}")
         conditions = ("right", "none", "wrong") if precision == "f32" else ("right",)
         command = (
             f"fsrst evaluate --model {name} --backend {backend} --precision {precision}"

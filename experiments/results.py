@@ -83,8 +83,8 @@ REMARKS = {  # what a reader of an experiment's tables has to know beside what i
     "stability": "FSRST2-small's runs in the first table are of an earlier state of the network,"
     " before its search and drift were made smaller and references' light was matched (docs/log.md,"
     " 2026-11-25); those of the released network, and of FSRST2, stand in the second.\n\n"
-    "Of FSRST-small's nine runs, with affine alignment, none collapsed, of HIME-small's six"
-    " did, at every learning rate. Its offsets are not the reason: they stay at 0, as it was"
+    "Of FSRST-small's nine runs, with affine alignment, none collapsed, of HIME-small's nine"
+    " six did, at every learning rate. Its offsets are not the reason: they stay at 0, as it was"
     " rebuilt they cannot do otherwise (`models/baselines/hime.py`), and its references"
     " count for nothing, so what differs lies in the rest of that network (perhaps its batch"
     " normalisation: not tested). FSRST-small's own alignment runs away at the highest rate"
@@ -235,7 +235,16 @@ def rule_table(folders: Sequence[Path]) -> str:
         " reference lies 16 or 17 frames before the first target, and is worth more. The scores"
         " above are of both together. Mean PSNR [dB]:\n\n"
         + table(
-            ["model", "clips", "pictures", "bicubic", "none", "right", "over bicubic", "worth"],
+            [
+                "model and data",
+                "clips",
+                "pictures",
+                "bicubic",
+                "none",
+                "right",
+                "over bicubic",
+                "worth",
+            ],
             lines,
         )
     )
@@ -262,7 +271,7 @@ def twice_section(folders: Sequence[Path]) -> list[str]:
         lines.append(cells)
     if not lines:
         return []
-    titles = ["model", "worth of references [dB]", "without the two"]
+    titles = ["model and data", "worth of references [dB]", "without the two"]
     titles += ["nearer to the true face by", "without the two"]
     return [
         "### Photographs that are there twice",
@@ -303,6 +312,9 @@ def self_ensemble_section(folders: Sequence[Path]) -> list[str]:
         plain = by_name.get(name.replace("-self-ensemble", ""))
         if plain is None or plain == folder:
             continue
+        made_of = [read_json(each / "summary.json") for each in (plain, folder)]
+        if len({(made["weights_hash"], made["data"]["hash"]) for made in made_of}) > 1:
+            raise FsrstError(f"{folder} is of other weights or data than {plain}; make both again")
         rows = [
             {row["id"]: row for row in read_scores(each) if row["condition"] == "right"}
             for each in (plain, folder)
@@ -310,17 +322,10 @@ def self_ensemble_section(folders: Sequence[Path]) -> list[str]:
         gains = np.array([rows[1][i]["psnr"] - rows[0][i]["psnr"] for i in rows[0]])
         error = clustered_standard_error(gains, [row["identity"] for row in rows[0].values()])
         means = [float(np.mean([row["psnr"] for row in each.values()])) for each in rows]
-        nearer = paired_identity(rows[1], rows[0])
-        lines.append(
-            [
-                plain.name,
-                *(f"{mean:.2f}" for mean in means),
-                *(
-                    f"{difference:+.{digits}f}" + ("" if e is None else f" ± {e:.{digits}f}")
-                    for difference, e, digits in ((gains.mean(), error, 3), (*nearer, 4))
-                ),
-            ]
-        )
+        cells = [plain.name, *(f"{mean:.2f}" for mean in means), spread(gains.mean(), error, 3)]
+        near, far = (scores_of(folders, each.name, "right") for each in (folder, plain))
+        cells.append(spread(*paired_identity(near, far), 4) if near and far else "")
+        lines.append(cells)
     if not lines:
         return []
     titles = ["model and data", "picture alone [dB]", "self-ensemble [dB]", "gain [dB]"]
@@ -330,8 +335,8 @@ def self_ensemble_section(folders: Sequence[Path]) -> list[str]:
         "A picture and its mirror image, each upscaled with three right references, and the mean"
         " taken (`fsrst upscale` does it unless told otherwise; its commands stand above), for"
         " twice the time of a frame; ± standard error of the difference, clustered by person. That"
-        " it is used was decided on training people (docs/log.md, 2026-11-29). All tables but this"
-        " one and those lines of the scores that say so are of pictures alone.",
+        " it is used was decided on training people (docs/log.md, 2026-11-29). All other figures of"
+        " this page are of pictures alone, but for the rows that name it.",
         table(titles, lines),
     ]
 
@@ -434,14 +439,20 @@ def reference_spread(measured: dict[str, Any]) -> str:
             ),
             people,
         )
-        said.append(f"{name} {part:.3f} ± {error or 0:.3f}")
+        said.append(f"{name} {spread(part, error, 3, sign='')}")
     flickers = [of_clips(name, "3", "flicker") for name in ("fsrst2", "fsrst-call")]
     less, error = jackknife(lambda at: float((flickers[0] - flickers[1])[at].mean()), people)
     return (
         f"One reference's part of three's gain over none: {', '.join(said)}; flicker of fsrst2 less"
-        f" that of fsrst-call, three references: {less:.3f} ± {error or 0:.3f} grey levels. ±:"
+        f" that of fsrst-call, three references: {spread(less, error, 3)} grey levels. ±:"
         f" standard error by leaving out one of the {len(set(people))} people at a time."
     )
+
+
+def spread(found: float, error: float | None, digits: int, sign: str = "+") -> str:
+    """A figure and its standard error, where it is known."""
+    known = "" if error is None else f" ± {error:.{digits}f}"
+    return f"{found:{sign}.{digits}f}{known}"
 
 
 def compared(

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 from budget import CONFIG, MODELS, RECIPES, origin
-from costs import costs_of
+from costs import costs_in, costs_of
 from protocol import (
+    CELLS,
     MINUTES,
     RUNS,
     STOPPED,
@@ -80,6 +81,9 @@ def main(argv: Sequence[str]) -> None:
             arguments.minutes, arguments.samples = 0.001, None
             run(arguments, [(data, data)], command)
         return
+    if arguments.collect:
+        run(arguments, [], command)
+        return
     if not arguments.train or len(arguments.train) != len(arguments.test):
         raise FsrstError(
             f"{len(arguments.train)} --train and {len(arguments.test)} --test: name both for each"
@@ -101,29 +105,40 @@ def run(
     for train, test in pairs:
         train.split("train")  # a missing split is said before an hour of training
         test.split(test.scored)
-    for seed in arguments.seeds:
-        for train, test in pairs:
-            for model in arguments.models or MODELS:
-                cell(study, model, train, test, seed, RECIPES[model].references)
+    made = [
+        cell(study, model, train, test, seed, RECIPES[model].references)
+        for seed in arguments.seeds
+        for train, test in pairs
+        for model in arguments.models or MODELS
+    ]
+    asked = {(c["run"], c["test"]["name"]) for c in made}
     cells = [
         c
         for c in read_cells(study.results)
         if c["references"] == RECIPES[c["model"]].references and c["smoke"] == study.smoke
     ]
-    # pairs that table2.py alone has scored are not of this table
+    # pairs that table2.py alone has scored are not of this table, unless this call asked for them
     groups = [
         group
         for group in grouped(cells)
-        if any("table2.py" not in (c.get("command") or "") for c in group)
+        if any(
+            "table2.py" not in (c.get("command") or "") or (c["run"], c["test"]["name"]) in asked
+            for c in group
+        )
     ]
     cells = [c for group in groups for c in group]
+    if not cells:
+        raise FsrstError(f"no finished cells of Table 1 in {study.results / CELLS}")
     good = [c for c in cells if "failed" not in c]
     runs = {c["model"]: study.results / RUNS / c["run"] for c in good}
     rows = [row for group in groups for row in rows_of(group)]
     spreads = [row.get("right", {}).get("psnr_mean_sd") for row in rows]
     spread = max((each for each in spreads if each is not None), default=None)
-    again = arguments.remeasure
-    costs = costs_of(study.results, runs, study.threads, again=again, smoke=study.smoke)
+    if arguments.collect:
+        costs = costs_in(study.results, study.smoke)
+    else:
+        again = arguments.remeasure
+        costs = costs_of(study.results, runs, study.threads, again=again, smoke=study.smoke)
     result = {
         **about,
         "experiment": "table1",
@@ -160,9 +175,14 @@ def budget_of(cell: dict[str, Any]) -> str:
     """How long the cell's model was trained, in words, and what is not usual: batches, config."""
     more = f", batches of {size}" if (size := batch_asked(cell)) else ""
     more += f", {config}" if (config := config_of(cell)) != CONFIG.name else ""
+    more += f", {count} threads" if (count := threads_of(cell)) != 1 else ""
     if cell["minutes"] is None:
         return f"{cell['asked_samples']:,} samples{more}"
     return f"{cell['minutes']:g} minutes{more}"
+
+
+def threads_of(cell: dict[str, Any]) -> int:
+    return int(cell.get("training", {}).get("origin", {}).get("threads", 1))
 
 
 def config_of(cell: dict[str, Any]) -> str:
@@ -176,18 +196,21 @@ def batch_asked(cell: dict[str, Any]) -> str | None:
     return words[words.index("--batch-size") + 1] if "--batch-size" in words else None
 
 
-def pair_of(row: dict[str, Any]) -> tuple[str, str, str]:
-    """What rows of one table have in common: train set, test set, budget."""
-    return row["train"], row["test"], row["budget"]
+def pair_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What rows of one table have in common: train set, test set, budget; which pictures."""
+    return row["train"], row["test"], row["budget"], *row.get("hashes", [])
+
+
+def sets_of(cell: dict[str, Any]) -> dict[str, Any]:
+    """The names of a cell's sets, and hashes that tell sets of one name apart."""
+    sets = cell["train"], cell["test"]
+    train, test = (each["name"] for each in sets)
+    return {"train": train, "test": test, "hashes": [each["hash"] for each in sets]}
 
 
 def rows_of(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one pair: bicubic, then the models; means over seeds and their spread."""
-    pair: dict[str, Any] = {
-        "train": cells[0]["train"]["name"],
-        "test": cells[0]["test"]["name"],
-        "budget": budget_of(cells[0]),
-    }
+    pair: dict[str, Any] = {**sets_of(cells[0]), "budget": budget_of(cells[0])}
     good = [c for c in cells if "failed" not in c]
     pair["paper_sets"] = paper_sets(c["summary"] for c in good)
     rows = []
@@ -263,13 +286,11 @@ def claims_of(
         difference = psnrs[0] - psnrs[1]
         both = [[side[s] for s in seeds] for side in sides]
         unfit = [reason for side in both for reason in unfitness(side)]
-        if len({planned_by(c) for side in both for c in side}) > 1:
-            unfit.append("their lengths were planned by rates of different days")
+        unfit += planned_apart([c for side in both for c in side])
         found.append(
             {
                 "not_judged": "; ".join(unfit),
-                "train": cells[0]["train"]["name"],
-                "test": cells[0]["test"]["name"],
+                **sets_of(cells[0]),
                 "budget": budget_of(cells[0]),
                 "paper_sets": paper_sets(c["summary"] for c in cells if "failed" not in c),
                 "above": above,
@@ -287,11 +308,18 @@ def claims_of(
     return found
 
 
-def planned_by(cell: dict[str, Any]) -> str | None:
-    """Which measurement of rates said how many samples the cell's minutes are; None: one at the
-    run's own start, or of an earlier version."""
-    date: str | None = cell["training"].get("rates_of")
-    return date
+def planned_by(cell: dict[str, Any]) -> str:
+    """Which measurement of rates said how many samples the cell's minutes are: when ``rates.py``
+    made it, or on which day the run itself did at its start."""
+    training = cell["training"]
+    own = training.get("origin", {}).get("date", "earlier")[:10]
+    return str(training.get("rates_of") or f"{own}, at its start")
+
+
+def planned_apart(cells: Sequence[dict[str, Any]]) -> list[str]:
+    """Why runs of so many minutes were not given the same time, where they were not."""
+    apart = len({planned_by(c) for c in cells if c["minutes"] is not None}) > 1
+    return ["their lengths were planned by rates of different days"] if apart else []
 
 
 def unfitness(cells: Sequence[dict[str, Any]]) -> list[str]:
@@ -343,7 +371,7 @@ def markdown(result: dict[str, Any]) -> str:
         rows = [row for row in result["rows"] if pair_of(row) == pair]
         claims = [c for c in result["claims"] if pair_of(c) == pair]
         parts += [
-            "### {} -> {}, {}".format(*pair),
+            "### {} -> {}, {}".format(*pair[:3]),
             score_table(rows, result["paper"]),
             pending(rows),
             claim_table(claims),
@@ -379,8 +407,8 @@ def protocol_of(result: dict[str, Any]) -> str:
             date: dict.fromkeys(c["run"] for c in good if planned_by(c) == date) for date in planned
         }
         days = "; ".join(
-            f"{date[:10] if date else 'their own, or earlier'}: {', '.join(runs[date])}"
-            for date in sorted(planned, key=str, reverse=True)
+            f"{date.replace('T', ' ')[:16] if 'start' not in date else date}: {', '.join(found)}"
+            for date, found in sorted(runs.items(), reverse=True)
         )
         text += f" Samples were counted by rates of several days, which are not compared: {days}."
     stopped = dict.fromkeys(c["run"] for c in good if "busy_seconds" not in c["training"])
@@ -461,6 +489,7 @@ def results_of(cell: dict[str, Any]) -> str:
     and be refused."""
     minutes, size, config = cell["minutes"], batch_asked(cell), config_of(cell)
     words = [] if minutes in (None, MINUTES) else [f"{minutes:g}min"]
+    words += [f"{cell['asked_samples']}samples"] if minutes is None else []
     words += [] if config == CONFIG.name else [Path(config).stem.removeprefix("tables-")]
     words += [f"batch{size}"] if size else []
     return f"results/{'-'.join(words)}" if words else "results"

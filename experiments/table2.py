@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from budget import RECIPES, origin
-from protocol import cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
+from protocol import CELLS, cell, command_of, finished, parser_of, read_cells, smoke_place, study_of
 from table1 import (
     budget_of,
     configs_of,
@@ -32,7 +32,10 @@ from table1 import (
     measures,
     other_data,
     pair_of,
+    planned_apart,
     psnrs_of,
+    sets_of,
+    unfitness,
     value,
 )
 
@@ -58,27 +61,32 @@ def main(argv: Sequence[str]) -> None:
         with smoke_place(arguments) as drawn:
             arguments.small, arguments.minutes, arguments.samples = True, 0.001, None
             arguments.references = [n for n in arguments.references if n < 3]  # of four pictures
-            run(arguments, drawn, drawn, command)
+            run(arguments, (drawn, drawn), command)
+        return
+    if arguments.collect:
+        run(arguments, None, command)
         return
     if arguments.data is None:
         raise FsrstError("say what to score: --data DIR, a prepared data set")
     test = load_manifest(arguments.data)
     train = load_manifest(arguments.train_data) if arguments.train_data else test
-    run(arguments, train, test, command)
+    run(arguments, (train, test), command)
 
 
 def run(
-    arguments: argparse.Namespace, train: Manifest, test: Manifest, command: str
+    arguments: argparse.Namespace, sets: tuple[Manifest, Manifest] | None, command: str
 ) -> dict[str, Any]:
-    """Fill the cells, write the table."""
+    """Fill the cells of ``sets`` (what is trained on, what is scored), write the table."""
     study = study_of(arguments, command)
     about = origin(study.threads, study.smoke)
-    check_references(train, test, max(arguments.references))
+    if sets is not None:
+        check_references(*sets, max(arguments.references))
     without, with_references = SIZES["small" if arguments.small else "full"]
     made = [
-        cell(study, with_references if count else without, train, test, seed, count)
+        cell(study, with_references if count else without, *sets, seed, count)
         for seed in arguments.seeds
         for count in arguments.references
+        if sets is not None
     ]
     asked = {(c["run"], c["test"]["name"]) for c in made}
     names = {name for size in SIZES.values() for name in size}
@@ -95,6 +103,10 @@ def run(
         )
     ]
     cells = [c for group in groups for c in group]
+    if not cells:
+        raise FsrstError(f"no finished cells of Table 2 in {study.results / CELLS}")
+    if arguments.collect:  # what is printed above the table is what made it
+        command = next(c["command"] for c in cells if "table2.py" in c["command"])
     result = {
         **about,
         "experiment": "table2",
@@ -138,8 +150,7 @@ def rows_of(results: Path, cells: Sequence[dict[str, Any]]) -> list[dict[str, An
             passed = [c for c in mine if c["references"] == count]
             conditions = [c["summary"]["conditions"] for c in passed]
             row = {
-                "train": cells[0]["train"]["name"],
-                "test": cells[0]["test"]["name"],
+                **sets_of(cells[0]),
                 "budget": budget_of(cells[0]),
                 "size": size,
                 "model": passed[0]["model"],
@@ -169,9 +180,12 @@ def gain(
         psnrs, people = psnrs_of(results, ours)
         differences.append(np.subtract(psnrs, psnrs_of(results, theirs)[0]))
     mean = np.mean(differences, axis=0)
+    sides = [list(side) for side in zip(*pairs, strict=True)]
+    unfit = [reason for side in sides for reason in unfitness(side)]
     return {
         "gain_db": float(mean.mean()),
         "gain_standard_error_db": clustered_standard_error(mean, people),
+        "not_judged": "; ".join(unfit + planned_apart([c for side in sides for c in side])),
     }
 
 
@@ -197,7 +211,7 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     for pair in dict.fromkeys(pair_of(row) for row in result["rows"]):
         rows = [row for row in result["rows"] if pair_of(row) == pair]
-        parts += ["### {} -> {}, {}".format(*pair), score_table(rows, result["paper"])]
+        parts += ["### {} -> {}, {}".format(*pair[:3]), score_table(rows, result["paper"])]
         parts.append(verdict(rows, result["paper"]))
     failed = [f"{c['run']}: {c['failed']}" for c in result["cells"] if "failed" in c]
     parts.append("\n".join(f"- **failed** {line}" for line in failed))
@@ -207,22 +221,29 @@ def markdown(result: dict[str, Any]) -> str:
 def verdict(rows: Sequence[dict[str, Any]], numbers: dict[str, Any]) -> str:
     """The paper's finding, that references gain over none, beside what was found here."""
     theirs = {row["references"]: row["DFD"][0] for row in numbers["rows"]}
-    judged = [
-        (row["references"], row["gain_db"], theirs[row["references"]] - theirs[0])
-        for row in rows
-        if row["size"] == "full" and "gain_db" in row and row["references"] in theirs
-    ]
-    if not judged:
+    words = []
+    for row in rows:
+        count = row["references"]
+        if row["size"] != "full" or "gain_db" not in row or count not in theirs:
+            continue
+        gain, error = row["gain_db"], row["gain_standard_error_db"]
+        said = "holds" if gain > 0 else "**does not hold**"
+        if error is None or abs(gain) <= 2 * error:
+            said += ", within two standard errors of 0"
+        elif len(row["seeds"]) == 1:
+            said += ", for this seed"
+        if row.get("not_judged"):
+            said = f"not judged: {row['not_judged']}"
+        spread = "" if error is None else f" ± {error:.2f}"
+        words.append(
+            f"with {count} {'reference' if count == 1 else 'references'}"
+            f" {theirs[count] - theirs[0]:+.2f} there, {gain:+.2f}{spread} here ({said})"
+        )
+    if not words:
         return ""
-    words = [
-        f"with {count} {'reference' if count == 1 else 'references'} {printed:+.2f} there,"
-        f" {found:+.2f} here"
-        for count, found, printed in judged
-    ]
-    holds = all(found > 0 for _, found, _ in judged)
     return (
-        f"The paper's finding, that FSRST gains over a network of its size without references [dB]:"
-        f" {'; '.join(words)}. It {'holds' if holds else '**does not hold**'} here."
+        "The paper's finding, that FSRST gains over a network of its size without references [dB]:"
+        f" {'; '.join(words)}."
     )
 
 

@@ -199,8 +199,8 @@ def same_samples_targets(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     by the same config, seed and batches."""
 
     def protocol(cell: dict[str, Any]) -> tuple[Any, ...]:
-        training = cell["training"]
-        return cell["config"], cell["seed"], training["samples"], training["batch_size"]
+        training, sets = cell["training"], (cell["train"]["hash"], cell["test"]["hash"])
+        return cell["config"], cell["seed"], training["samples"], training["batch_size"], sets
 
     on_clips = [
         cell

@@ -124,6 +124,9 @@ def test_rates_of_one_hour_are_used(
     monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 3.0)
     budget.plan(tmp_path / "runs/old", settings(drawn_data), budget.Length(1), smoke=False)
     command = ["--data", str(drawn_data.root), "--results", str(tmp_path), "--like"]
+    with pytest.raises(FsrstError, match="batches of 4, here they are of 16; give --batch-size 4"):
+        rates.main([*command, "old"])
+    command = ["--batch-size", "4", *command]
     rates.main([*command, "old"])
     monkeypatch.setattr(budget, "measured_rate", never)
     found = budget.plan(tmp_path / "runs/new", settings(drawn_data), budget.Length(1), smoke=False)
@@ -138,6 +141,18 @@ def test_rates_of_one_hour_are_used(
     with pytest.raises(FsrstError, match=r"rates\.json: runs planned by other rates are not"):
         rates.main([*command, "old"])
     rates.main([*command, "old", "--replace"])
+    larger = settings(drawn_data, batch_size=8)  # these rates are of other batches
+    monkeypatch.setattr(budget, "measured_rate", lambda *_, **__: 7.0)
+    found = budget.plan(tmp_path / "runs/larger", larger, budget.Length(1), smoke=False)
+    assert found["samples"] == 416 and found["rates_of"] is None  # 7 * 60, a multiple of 8
+    by_samples = budget.Length(None, samples=40)
+    budget.plan(tmp_path / "runs/counted", settings(drawn_data), by_samples, smoke=False)
+    with pytest.raises(FsrstError, match="its length was given by --samples, so it has no rate"):
+        rates.main([*command, "counted", "--replace"])
+    asked = settings(drawn_data, model="fsrst", model_options={}, n_references=2)
+    budget.plan(tmp_path / "runs/two", asked, budget.Length(1), smoke=False)
+    with pytest.raises(FsrstError, match="two is a fsrst-n2; expected one of c2-student-n1, "):
+        rates.main([*command, "two", "--replace"])
 
 
 def test_rates_of_other_threads_are_not_used(
@@ -396,9 +411,11 @@ def test_costs_are_measured_once(
     assert cost["call"]["median_ms"] > 0
     assert 0 < cost["memory"]["mb"] < cost["memory"]["process_mb"]
     monkeypatch.setattr(costs, "times_of", never)
-    assert costs.costs_of(study.results, runs, 1)["resnet-small"] == cost
+    assert costs.costs_of(study.results, runs, 1, smoke=True)["resnet-small"] == cost
     with pytest.raises(AssertionError, match="must not be called"):
-        costs.costs_of(study.results, runs, 1, again=True)
+        costs.costs_of(study.results, runs, 1, smoke=True, again=True)
+    with pytest.raises(AssertionError, match="must not be called"):
+        costs.costs_of(study.results, runs, 1)  # what a smoke run measured is not known
     assert "resnet-small | " in table1.cost_table({"resnet-small": cost})
 
 
@@ -499,11 +516,25 @@ def test_lengths_by_rates_of_different_days_are_not_compared(tmp_path: Path) -> 
         made_up(tmp_path, "fsrst", 13, [30, 31, 30, 32], 3),
         made_up(tmp_path, "resnet", 13, [31, 32, 31, 33.4], 0),
     ]
+    apart = "not judged: their lengths were planned by rates of different days"
+
+    def said() -> str:
+        return table1.claim_table(table1.claims_of(tmp_path, cells))
+
     cells[0]["training"]["rates_of"] = "2026-02-01T00"
-    text = table1.claim_table(table1.claims_of(tmp_path, cells))
-    assert "not judged: their lengths were planned by rates of different days" in text
+    assert apart in said()
     cells[1]["training"]["rates_of"] = "2026-02-01T00"
-    assert "not judged" not in table1.claim_table(table1.claims_of(tmp_path, cells))
+    assert "not judged" not in said()
+    for one, day in zip(cells, ("2026-02-01", "2026-02-03"), strict=True):
+        one["training"]["rates_of"] = None  # each measured its own, at its start
+        one["training"]["origin"] = {"date": f"{day}T10:00:00", "commit": "c", "threads": 1}
+    assert apart in said()
+    cells[1]["training"]["origin"]["date"] = "2026-02-01T11:00:00"
+    assert "not judged" not in said()
+    for one in cells:
+        one |= {"minutes": None, "asked_samples": 4000}  # of counted samples nothing is planned
+        one["training"]["origin"]["date"] = one["model"]
+    assert "not judged" not in said()
 
 
 def test_claims_against_untrained_networks_are_not_judged(tmp_path: Path) -> None:
@@ -546,6 +577,21 @@ def test_the_table_comes_from_its_json(tmp_path: Path, monkeypatch: pytest.Monke
     assert "| C2-Matching | 1 | 9.98 | 32.01 / 0.9339 |" in text
 
 
+def test_finished_cells_are_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the runs, which stay on the machine that trained them; nothing is measured."""
+    place = ROOT / "benchmarks/results/tables/unmoved-batch4"
+    for name in ("cells", "scores"):
+        (tmp_path / name).symlink_to(place / name)
+    monkeypatch.setattr(table1, "cell", never)
+    monkeypatch.setattr(table1, "costs_of", never)
+    table1.main(["--collect", "--results", str(tmp_path)])
+    found = json.loads((tmp_path / "table1.json").read_text())
+    published = json.loads((ROOT / "benchmarks/results/table1-unmoved-batch4.json").read_text())
+    assert found["claims"] == published["claims"] and found["rows"] == published["rows"]
+    with pytest.raises(FsrstError, match="no finished cells of Table 2 in "):
+        table2.main(["--collect", "--results", str(tmp_path)])
+
+
 def test_one_command_makes_the_table() -> None:
     def cell(model: str, test: str, seed: int = 13, **length: Any) -> dict[str, Any]:
         names = {"train": {"name": "photo"}, "test": {"name": test}}
@@ -564,7 +610,7 @@ def test_one_command_makes_the_table() -> None:
         f"{head}{pair}photo {pair}call --seeds 13 --minutes 20 --results results",
         f"{head}{pair}call --models fsrst --seeds 14 15 --minutes 20 --results results",
         f"{head}{pair}photo --models span --seeds 13 --config configs/tables-gpu.yaml"
-        " --samples 1600 --results results/gpu",
+        " --samples 1600 --results results/1600samples-gpu",
         f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 20"
         " --results results/batch4",
         f"{head}{pair}photo --models resnet --seeds 13 --batch-size 4 --minutes 60"
@@ -659,12 +705,16 @@ def test_table_2_refuses_fewer_references_than_it_names(
 
 def test_table_2_says_whether_the_papers_finding_holds() -> None:
     numbers = {"rows": [{"references": n, "DFD": [31.0 + n / 10, 0.9]} for n in (0, 1, 3)]}
-    rows = [{"references": n, "size": "full", "gain_db": gain} for n, gain in ((1, 0.1), (3, 0.2))]
+    common = {"size": "full", "seeds": [13], "gain_standard_error_db": 0.05, "not_judged": ""}
+    rows = [{**common, "references": n, "gain_db": gain} for n, gain in ((1, 0.2), (3, 0.09))]
     said = table2.verdict([{"references": 0, "size": "full"}, *rows], numbers)
-    assert "with 1 reference +0.10 there, +0.10 here; with 3 references +0.30 there" in said
-    assert said.endswith("It holds here.")
-    rows[0]["gain_db"] = -0.5
-    assert "**does not hold**" in table2.verdict(rows, numbers)
+    assert "with 1 reference +0.10 there, +0.20 ± 0.05 here (holds, for this seed)" in said
+    assert "+0.09 ± 0.05 here (holds, within two standard errors of 0)" in said
+    rows[0] |= {"gain_db": -0.5, "seeds": [13, 14]}
+    rows[1]["not_judged"] = "fsrst saw 8 samples"
+    said = table2.verdict(rows, numbers)
+    assert "-0.50 ± 0.05 here (**does not hold**)" in said
+    assert "(not judged: fsrst saw 8 samples)" in said
     assert table2.verdict([], numbers) == ""
 
 

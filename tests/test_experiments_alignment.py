@@ -338,6 +338,9 @@ def test_a_run_that_diverged_is_a_result_and_not_tried_again(
     for _ in range(2):
         assert ablations.outcome_of(options) == "the gradient norm is inf after 64 samples"
     assert len(calls) == 1
+    slower = options.model_copy(update={"learning_rate": 1e-5})
+    assert ablations.outcome_of(slower) is not None
+    assert len(calls) == 2  # the failure of other options says nothing of these
 
     def mistaken(options: TrainOptions, **_: Any) -> None:
         raise FsrstError("no manifest.jsonl in d")
@@ -536,6 +539,15 @@ def test_failed_runs_and_missing_seeds_miss_the_target_of_stability() -> None:
     assert found == [(1, False), (2, False), (0, True), (5, True)]
 
 
+def cell_of(model: str, psnr: float, data_hash: str = "a") -> dict[str, Any]:
+    """What the target of equal samples asks of a cell of Table 1."""
+    data = {"name": "call", "hash": data_hash}
+    training = {"samples": 400.0, "batch_size": 4}
+    summary = {"conditions": {"right": {"psnr_mean": psnr}}}
+    found = {"model": model, "config": "tables.yaml", "seed": 13, "train": data, "test": data}
+    return {**found, "training": training, "summary": summary}
+
+
 def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published, "MEASURED", tmp_path)
     assert experiment_targets() == results.equal_time_identity() == []
@@ -550,10 +562,11 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
     rows[0]["minutes"], rows[1]["minutes"] = 11.3, 20.5
     cost = {"parameters": 957_125, "multiply_accumulates_g": {"frame": 1.04}}
     claims = [claim, {**claim, "test": "photo"}, {**claim, "below": "fsrst-small"}]
-    table = {"claims": claims, "costs": {"fsrst2": cost}, "rows": rows}
+    table = {"claims": claims, "costs": {"fsrst2": cost}, "rows": rows, "cells": []}
     (tmp_path / "table1.json").write_text(json.dumps(table))
     budget = "20 minutes, batches of 4"
-    small = {"claims": [{**claim, "budget": budget, "difference_db": 0.1}]}
+    small = {"claims": [{**claim, "budget": budget, "difference_db": 0.1}], "rows": []}
+    small["cells"] = [cell_of("fsrst2", 33.5), cell_of("fsrst", 29.0), cell_of("fsrst", 29.0, "b")]
     (tmp_path / "table1-batch4.json").write_text(json.dumps(small))
     targets = [
         {"what": f"A, network{how}: six numbers", "to_reach": "", "reached": 0.01, "met": False}
@@ -575,6 +588,7 @@ def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.Monk
             -0.02,
             False,
         ),
+        ("fsrst2 over fsrst, call, the same 400 samples, tables.yaml [dB]", 4.5, True),
         ("Table 1, the shortest training (fsrst2, photo) [minutes]", 11.3, False),
         ("fsrst2, parameters [millions]", 0.9571, True),
         ("fsrst2, 32 -> 128, references encoded [GMAC]", 1.04, True),
@@ -608,7 +622,8 @@ def test_ablations_run_and_go_on(
     scores = result["variants"]["no-search"]["data"]["drawn"]
     assert set(scores) == {"3", "5"}
     assert [facts["name"] for facts in result["data"]] == ["drawn", "drawn-moved"]
-    first, moved = (load_manifest(tmp_path / at) for at in ("drawn", "ablations/moved"))
+    (place,) = (tmp_path / "ablations").glob("moved-drawn-*")  # a folder for each set's pictures
+    first, moved = load_manifest(tmp_path / "drawn"), load_manifest(place)
     sample, same = first.split("val")[0], moved.split("val")[0]
     assert (same.id, same.identity) == (sample.id, sample.identity)
     targets = [read_image(m.root / s.target) for m, s in ((first, sample), (moved, same))]
@@ -677,6 +692,22 @@ def test_a_jackknifes_error_of_a_mean_is_the_standard_error() -> None:
     again = published.jackknife(lambda at: float(pairs[at].mean()), people)
     assert again == (found, pytest.approx(error))
     assert published.jackknife(lambda at: 5.0, ["a", "a"]) == (5.0, None)
+
+
+def test_a_self_ensemble_is_compared_with_the_same_weights(tmp_path: Path) -> None:
+    scores = published.MEASURED / "scores"
+    plain, twice = scores / "fsrst-call", scores / "fsrst-call-self-ensemble"
+    said = "\n".join(results.self_ensemble_section([plain, twice]))
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (plain, twice)]
+    means = [summary["conditions"]["right"]["psnr_mean"] for summary in summaries]
+    gain = f"{means[1] - means[0]:+.3f}"
+    assert f"| fsrst-call | {means[0]:.2f} | {means[1]:.2f} | {gain} ± " in said
+    assert results.self_ensemble_section([plain]) == results.self_ensemble_section([twice]) == []
+    other = tmp_path / twice.name
+    shutil.copytree(twice, other)
+    (other / "summary.json").write_text(json.dumps({**summaries[1], "weights_hash": "f" * 16}))
+    with pytest.raises(FsrstError, match="is of other weights or data than"):
+        results.self_ensemble_section([plain, other])
 
 
 def test_scores_of_two_runs_are_no_page(tmp_path: Path) -> None:

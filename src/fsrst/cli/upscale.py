@@ -144,9 +144,10 @@ def upscale(
 ) -> None:
     """Make a small face four times as large, with the help of other pictures of the same person.
 
-    LR shows a head, from 8 to 512 px. References may have any size: the largest centred part of the
-    output's aspect is cut out and resized, so give heads, or let --find-face cut them out of
-    photographs, the input too. Without references the model works on its own.
+    LR shows a head, from 8 px to 512x512, no side over 1024. References may have any size: the
+    largest centred part of the output's aspect is cut out and resized, so give heads, or let
+    --find-face cut them out of photographs, the input too. Without references the model works on
+    its own.
     """
     if whole and not (find_face or box):
         raise FsrstError("--whole puts back a head that was cut out; give --find-face or --box too")

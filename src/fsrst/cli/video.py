@@ -78,9 +78,9 @@ def video(
 ) -> None:
     """Make the small head of a clip four times as large, with the help of pictures of its person.
 
-    The clip's pictures become H.264; its times and all its sound stay as they are. Other tracks are
-    left out. With `--backend
-    openvino --precision bf16` it is faster. Ctrl-C ends it, and keeps what was made until then.
+    The clip's pictures become H.264; its times, counted from 0, and all its sound stay as they are.
+    Other tracks are left out. With `--backend openvino --precision bf16` it is faster. Ctrl-C ends
+    it, and keeps what was made until then.
     """
     from fsrst.data.clip import COMPLETE, WRITTEN_SUFFIXES, UnusableClip, frames_of, rewrite
     from fsrst.image import READ_SUFFIXES
