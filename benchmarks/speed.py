@@ -159,7 +159,7 @@ def agreement(stem: Path, count: int, sides: Sequence[tuple[str, str]]) -> dict[
 
 def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
     """Wall time from starting Python to the written picture: with the model ``stem`` on every
-    backend, and of ``fsrst upscale`` as it is without options; and of ``fsrst --help``."""
+    backend, and of ``fsrst upscale`` as it is and of each picture once; and of ``fsrst --help``."""
     from PIL import Image
 
     lr, references, _ = frames(1)[0]
@@ -170,10 +170,9 @@ def cold_start(stem: Path, folder: Path, repeats: int) -> dict[str, Any]:
     for backend, precision in SIDES[1:]:
         arguments = [f"{stem}.upscale.onnx", backend, precision, *places]
         commands[f"{backend} {precision}"] = [sys.executable, "-c", COLD_START, *arguments]
-    commands["fsrst upscale"] = [
-        *(sys.executable, "-m", "fsrst", "upscale", places[0], "--ref", places[1]),
-        *("-o", places[2]),
-    ]
+    for name in ("fsrst upscale", "fsrst upscale --no-self-ensemble"):
+        options = [places[0], "--ref", places[1], "-o", places[2]]
+        commands[name] = [sys.executable, "-m", *name.split(), *options]
     times: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(repeats + 1):  # the first one fills the file cache
         for name, command in commands.items():

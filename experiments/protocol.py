@@ -207,7 +207,8 @@ def evaluate(study: Study, run: Path, test: Manifest, references: int) -> tuple[
 def cell(
     study: Study, model: str, data: Manifest, test: Manifest, seed: int, references: int
 ) -> dict[str, Any]:
-    """Train, score, and write ``<results>/cells/<run>-on-<test>.json``; a failure is a result."""
+    """Train, score, and write ``<results>/cells/<run>-on-<test>.json``; a failure is a result. A
+    cell that is there is kept where its run is not: it was trained on another machine."""
     name = run_name(model, data, seed, references)
     facts: dict[str, Any] = {
         "model": model,
@@ -225,7 +226,12 @@ def cell(
     }
     path = study.results / CELLS / f"{name}-on-{test.name}.json"
     if path.is_file():  # the command that made it, not one that found it made
-        facts["command"] = json.loads(path.read_text(encoding="utf-8")).get("command")
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        facts["command"] = found.get("command")
+        usual = {"config": CONFIG.name, "more_options": []}  # what earlier versions do not tell
+        same = all({**usual, **found}.get(key) == value for key, value in facts.items())
+        if same and not (study.results / RUNS / name).exists():
+            return found
     run = study.results / RUNS / name
     try:
         train_model(study, model, data, seed, references)

@@ -581,9 +581,12 @@ def frame_table(speed: dict[str, Any]) -> str:
 
 def cold_table(speed: dict[str, Any]) -> str:
     rows = [[name, time_cell(times)] for name, times in speed["cold_start"].items()]
+    earlier = "fsrst upscale --no-self-ensemble" not in speed["cold_start"]
     return (
         "From a cold start, one reference, until the picture is written: FSRST-small on every"
-        " backend, and `fsrst upscale` as it is without options:\n\n"
+        " backend, and `fsrst upscale` as it is without options"
+        + (", which did not take the mirror image too then" if earlier else "")
+        + ":\n\n"
         + table(["command", "ms"], rows)
     )
 

@@ -38,7 +38,7 @@ def test_speed(arguments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed, "targets", lambda _: [])  # they compare two models
     speed.main()
     found, before = json.loads(arguments.read_text()), published("speed")
-    assert found["cold_start"].keys() == before["cold_start"].keys()
+    assert found["cold_start"].keys() >= before["cold_start"].keys()
     ours, theirs = (each["models"]["fsrst-small"] for each in (found, before))
     for key in ("graph", "whole_call", "speedup", "frames_per_s", "agreement"):
         assert ours[key] and set(ours[key]) <= set(theirs[key])

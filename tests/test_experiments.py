@@ -313,6 +313,28 @@ def filled(
         return study, protocol.cell(study, "resnet-small", drawn_data, drawn_data, 13, 0)
 
 
+def test_a_cell_of_another_machine_is_kept(
+    filled: tuple[protocol.Study, dict[str, Any]],
+    drawn_data: Manifest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study, found = filled
+    here = replace(study, results=tmp_path)
+    (tmp_path / "cells").mkdir()
+    path = tmp_path / f"cells/{found['run']}-on-{drawn_data.name}.json"
+    path.write_text(json.dumps(found))
+    monkeypatch.setattr(protocol, "train_model", never)
+    again = protocol.cell(here, "resnet-small", drawn_data, drawn_data, 13, 0)
+    assert again == json.loads(path.read_text())
+    longer = replace(here, length=budget.Length(0.0002))
+    with pytest.raises(AssertionError, match="must not be called"):
+        protocol.cell(longer, "resnet-small", drawn_data, drawn_data, 13, 0)
+    (tmp_path / "runs" / found["run"]).mkdir(parents=True)
+    with pytest.raises(AssertionError, match="must not be called"):  # begun here: it goes on
+        protocol.cell(here, "resnet-small", drawn_data, drawn_data, 13, 0)
+
+
 def test_pictures_that_are_no_numbers_are_a_failed_cell(
     drawn_data: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ Threads = Annotated[
 SelfEnsemble = Annotated[
     bool,
     typer.Option(
-        help="Enlarge each picture as it is and in a mirror, and take the mean: 0.1 to 0.2 dB"
+        help="Enlarge each picture as it is and in a mirror, and take the mean: 0.05 to 0.23 dB"
         " better, in twice the time.",
     ),
 ]
