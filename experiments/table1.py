@@ -127,7 +127,7 @@ def run(
         )
     ]
     cells = [c for group in groups for c in group]
-    if not cells:
+    if arguments.collect and not cells:
         raise FsrstError(f"no finished cells of Table 1 in {study.results / CELLS}")
     good = [c for c in cells if "failed" not in c]
     runs = {c["model"]: study.results / RUNS / c["run"] for c in good}

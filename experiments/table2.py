@@ -103,10 +103,11 @@ def run(
         )
     ]
     cells = [c for group in groups for c in group]
-    if not cells:
-        raise FsrstError(f"no finished cells of Table 2 in {study.results / CELLS}")
     if arguments.collect:  # what is printed above the table is what made it
-        command = next(c["command"] for c in cells if "table2.py" in c["command"])
+        commands = [c["command"] for c in cells if "table2.py" in (c["command"] or "")]
+        if not commands:
+            raise FsrstError(f"no finished cells of Table 2 in {study.results / CELLS}")
+        command = commands[0]
     result = {
         **about,
         "experiment": "table2",

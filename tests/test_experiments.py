@@ -699,14 +699,15 @@ def test_table_2_shows_what_it_was_asked_for(
     monkeypatch.setattr(table2, "report", lambda folders: "")
     arguments = table2.parser_of("x").parse_args(["--results", str(tmp_path)])
     arguments.references, arguments.small = [0, 3], True
-    result = table2.run(arguments, drawn_data, drawn_data, "table2.py --references 3 --seeds 13")
+    sets = drawn_data, drawn_data
+    result = table2.run(arguments, sets, "table2.py --references 3 --seeds 13")
     assert [row["references"] for row in result["rows"]] == [0, 3]
     made = (tmp_path / "table2.md").read_text(encoding="utf-8")
     assert "`table2.py --seeds 13 --references 0 3`" in made  # all rows, not what was missing
     arguments.references = [0]
     cells[0]["run"], cells[3]["run"] = "another", "third"
     monkeypatch.setattr(table2, "cell", lambda *arguments: {**cells[0], "run": "asked"})
-    assert table2.run(arguments, drawn_data, drawn_data, "")["rows"] == []
+    assert table2.run(arguments, sets, "")["rows"] == []
 
 
 def test_table_2_refuses_fewer_references_than_it_names(
