@@ -18,7 +18,8 @@ from measure import finish, origin, take_turns, target
 from numpy.typing import NDArray
 
 from fsrst.runtime.cores import physical_cores
-from fsrst.runtime.upscaler import WEIGHTS, open_upscaler
+from fsrst.runtime.model_files import WEIGHTS
+from fsrst.runtime.upscaler import open_upscaler
 
 MODELS = ("fsrst2", "fsrst2-small")
 SIDES = (32, 64, 128)

@@ -33,7 +33,8 @@ from fsrst.models.fsrst import FSRST
 from fsrst.models.weights import load_weights
 from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.int8 import quantize_int8
-from fsrst.runtime.upscaler import WEIGHTS, Upscaler, open_upscaler
+from fsrst.runtime.model_files import WEIGHTS
+from fsrst.runtime.upscaler import Upscaler, open_upscaler
 
 MODELS = {"fsrst": "fsrst-photo", "fsrst-small": "fsrst-small-photo"}
 SIDES = [

@@ -41,7 +41,7 @@ from fsrst.models import ReferenceSR, build
 from fsrst.models.aggregation import EPSILON, distances, reference_weights
 from fsrst.models.fsrst import FSRST
 from fsrst.models.weights import load_weights, save_weights
-from fsrst.runtime.upscaler import WEIGHTS
+from fsrst.runtime.model_files import WEIGHTS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

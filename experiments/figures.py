@@ -39,7 +39,8 @@ from fsrst.files import written_whole
 from fsrst.image import Pixels, read_image, write_image
 from fsrst.models import build
 from fsrst.models.weights import save_weights
-from fsrst.runtime.upscaler import open_upscaler, shipped_models
+from fsrst.runtime.model_files import shipped_models
+from fsrst.runtime.upscaler import open_upscaler
 
 HEIGHT = 128  # of a panel [px]: every pixel of the output is one of the sheet
 LARGEST = 300_000  # of a committed file [bytes]

@@ -31,7 +31,8 @@ from fsrst.evaluate.score import score
 from fsrst.files import write_text
 from fsrst.models import ReferenceSR
 from fsrst.models.weights import load_weights, read_header, save_weights
-from fsrst.runtime.upscaler import open_upscaler, shipped_models
+from fsrst.runtime.model_files import shipped_models
+from fsrst.runtime.upscaler import open_upscaler
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "src/fsrst/weights"

@@ -46,7 +46,7 @@ from fsrst.errors import FsrstError
 from fsrst.evaluate.report import report, table
 from fsrst.evaluate.score import clustered_standard_error, read_scores
 from fsrst.files import write_text
-from fsrst.runtime.upscaler import shipped_models
+from fsrst.runtime.model_files import shipped_models
 
 IMAGES = ROOT / "docs/images"
 IDENTITY_PAIRS = (  # (folder, condition): expected nearer, and farther

@@ -18,7 +18,7 @@ from published import (
     sets_of_scores,
 )
 
-from fsrst.runtime.upscaler import shipped_models
+from fsrst.runtime.model_files import shipped_models
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 

@@ -3,7 +3,6 @@
 import json
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -419,40 +418,18 @@ def test_int8_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def any_size(tmp_path_factory: pytest.TempPathFactory) -> tuple[FSRST2, Path]:
-    model, stem = tiny_fsrst2(4), tmp_path_factory.mktemp("any") / "any"
-    export(model, {}, stem)
-    return model, stem
-
-
-def tiny_fsrst2(scale: int) -> FSRST2:
-    """With something to say."""
+    """A tiny FSRST2 with something to say, exported; at 8x, for the shipped ones are at 4x."""
     torch.manual_seed(3)
-    model = FSRST2(name="fsrst2-small", width=8, blocks=1, head_width=4, scale=scale).eval()
+    model = build("fsrst2-small", width=8, blocks=1, head_width=4, scale=8).eval()
+    assert isinstance(model, FSRST2)
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.05)
             parameter.copy_(parameter.half().float())
-    return model
-
-
-def test_another_scale_runs_without_torch(tmp_path: Path) -> None:
-    """From weights to pixels, in sizes that were not traced, by both runtimes."""
-    scale = 8
-    model, stem = tiny_fsrst2(scale), tmp_path / "other"
-    save_weights(tmp_path / "other.safetensors", model)
+    stem = tmp_path_factory.mktemp("any") / "any"
     export(model, {}, stem)
-    face, other = draw_face(3, 0, 128), draw_face(3, 1, 128)
-    lr = degrade(face[:, : 12 * scale], scale)
-    results = []
-    for backend in ("torch", "onnxruntime", "openvino"):
-        if find_spec(backend) is not None:
-            upscaler = open_upscaler(stem, backend, threads=1)
-            upscaler.set_references([other, np.roll(face, 3, axis=1)])
-            results.append(upscaler(lr))
-    assert len(results) > 1 and results[0].shape == (128, 12 * scale, 3)
-    for result in results[1:]:
-        assert np.abs(result.astype(int) - results[0]).max() <= 1
+    return model, stem
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -472,8 +449,9 @@ def test_any_size_any_number(
 
         runner = OpenVinoBackend(stem, precision="f32", threads=1)
     generator = torch.Generator().manual_seed(5)
-    refs = torch.rand(batch, count, 3, 4 * height, 4 * width, generator=generator)
-    lr = torch.nn.functional.avg_pool2d(refs[:, 0], 4)
+    scale = model.scale
+    refs = torch.rand(batch, count, 3, scale * height, scale * width, generator=generator)
+    lr = torch.nn.functional.avg_pool2d(refs[:, 0], scale)
     with torch.no_grad():
         sr, shares = model.upscale_explained(lr, model.encode(refs))
     state = runner.encode(refs.numpy(), np.ones((batch, count), np.float32))
@@ -492,8 +470,8 @@ def test_light_is_exported(any_size: tuple[FSRST2, Path], backend: str) -> None:
         from fsrst.runtime.openvino_backend import OpenVinoBackend
 
         runner = OpenVinoBackend(stem, precision="f32", threads=1)
-    face = draw_face(4, 0, 128)
-    lr = torch.from_numpy(to_planes(degrade(face, 4)))[None]
+    face = draw_face(4, 0, 256)
+    lr = torch.from_numpy(to_planes(degrade(face, model.scale)))[None]
     ref = torch.from_numpy(to_planes(np.roll(face, (2, -3), axis=(0, 1))))[None]
     refs = torch.stack([ref * 0.6, ref, ref * torch.tensor([0.9, 1.0, 0.7]).view(3, 1, 1)], dim=1)
     with torch.no_grad():

@@ -13,7 +13,7 @@ import typer
 from fsrst.cli import app
 from fsrst.errors import FsrstError
 from fsrst.models.weights import read_header
-from fsrst.runtime.upscaler import shipped_models
+from fsrst.runtime.model_files import shipped_models
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "ARCHITECTURE.md", *(ROOT / "docs").rglob("*.md")])

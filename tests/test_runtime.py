@@ -19,12 +19,8 @@ from fsrst.errors import FsrstError
 from fsrst.image import Floats, Pixels, crop_to, greyed, resize_bicubic
 from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.cores import physical_cores
-from fsrst.runtime.upscaler import (
-    WEIGHTS,
-    Upscaler,
-    open_upscaler,
-    shipped_models,
-)
+from fsrst.runtime.model_files import WEIGHTS, shipped_models
+from fsrst.runtime.upscaler import Upscaler, open_upscaler
 from fsrst.runtime.worth import finer_part, not_worth_it
 
 BACKENDS = [("onnxruntime", "f32"), ("openvino", "f32"), ("openvino", "bf16"), ("torch", "f32")]
@@ -684,7 +680,7 @@ def test_an_encoder_of_other_weights_is_refused(tmp_path: Path, backend: str) ->
     if not installed(backend):
         pytest.skip(f"{backend} is not installed")
     for name, graph in (("fsrst-small-call", "upscale"), ("fsrst-small-photo", "encode")):
-        whole = (upscaler_module.WEIGHTS / f"{name}.{graph}.onnx").read_bytes()
+        whole = (WEIGHTS / f"{name}.{graph}.onnx").read_bytes()
         (tmp_path / f"mixed.{graph}.onnx").write_bytes(whole)
     upscaler = open_upscaler(tmp_path / "mixed.upscale.onnx", backend)
     for _ in range(2):  # the second time too

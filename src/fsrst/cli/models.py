@@ -36,7 +36,8 @@ def info(
             raise FsrstError(f"--networks lists all of them: leave out {model}, or --networks")
         _say_networks(as_json)
         return
-    from fsrst.runtime.upscaler import BACKENDS, open_upscaler, shipped_models
+    from fsrst.runtime.model_files import shipped_models
+    from fsrst.runtime.upscaler import BACKENDS, open_upscaler
 
     if model is not None:
         header = open_upscaler(model, "auto").info

@@ -27,18 +27,16 @@ from fsrst.image import (
     to_planes,
 )
 from fsrst.runtime.cores import physical_cores
+from fsrst.runtime.model_files import GRAPH_SUFFIX, TORCH_SUFFIX, find
 from fsrst.runtime.self_ensemble import SelfEnsemble
 from fsrst.runtime.worth import not_worth_it
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 BACKENDS = ("auto", "onnxruntime", "openvino", "torch")
 PRECISIONS = {
     "onnxruntime": ("f32",),
     "openvino": ("f32", "bf16", "int8"),
     "torch": ("f32",),
 }
-GRAPH_SUFFIX = ".upscale.onnx"
-TORCH_SUFFIX = ".safetensors"
 MIN_SIDE, MAX_SIDE = 8, 512  # input [px] of models that take any size: its area is 512^2 at most
 MAX_LONG_SIDE = 1024  # [px]; memory grows with its square: 5 GB at most with few references
 MAX_BATCH = 16  # frames at once; larger batches are no faster
@@ -353,7 +351,7 @@ def open_upscaler(
     if not isinstance(model, str | Path) or not str(model):
         raise FsrstError(f"model must be a name or a path, got {model!r}")
     name = str(model)
-    stem, suffix = _find(model, backend)
+    stem, suffix = find(model, backend)
     backend = _choose(backend, suffix, precision)
     precision = precision or "f32"
     if precision not in PRECISIONS[backend]:
@@ -395,51 +393,6 @@ def _choose(backend: str, suffix: str, precision: str | None) -> str:
     return "openvino" if precision in ("bf16", "int8") else "onnxruntime"
 
 
-def _find(model: str | Path, backend: str) -> tuple[Path, str]:
-    """(stem of the model's files, suffix of the file that was meant)."""
-    shipped = shipped_models()
-    try:
-        return _found_file(model, shipped, backend)
-    except OSError as error:  # such as a name longer than names may be
-        raise FsrstError(f"cannot read model {str(model)[:200]!r}: {error.strerror}") from error
-
-
-def _found_file(model: str | Path, shipped: list[str], backend: str) -> tuple[Path, str]:
-    if str(model) in shipped:  # before a folder of that name, such as this program's own output
-        return WEIGHTS / str(model), GRAPH_SUFFIX
-    path = Path(model)
-    if path.name.endswith(GRAPH_SUFFIX) or path.suffix == TORCH_SUFFIX:
-        if not path.is_file():
-            raise FsrstError(f"no model file {path}")
-        suffix = TORCH_SUFFIX if path.suffix == TORCH_SUFFIX else GRAPH_SUFFIX
-        return path.parent / path.name.removesuffix(suffix), suffix
-    suffixes = {"auto": (GRAPH_SUFFIX, TORCH_SUFFIX), "torch": (TORCH_SUFFIX,)}.get(
-        backend, (GRAPH_SUFFIX,)
-    )
-    found: list[Path] = []
-    for suffix in suffixes:
-        if (path.parent / f"{path.name}{suffix}").is_file():  # the STEM of `fsrst export`
-            return path, suffix
-        found = found or sorted(path.glob(f"*{suffix}"))
-        if len(found) == 1:
-            return path / found[0].name.removesuffix(suffix), suffix
-    if path.is_dir():
-        names = ", ".join(file.name for file in found) or "none"
-        wanted = " or one *".join(suffixes)
-        raise FsrstError(f"folder {path} must hold one *{wanted}, found {names}; name the file")
-    if path.is_file():
-        weights = path.with_name(f"model{TORCH_SUFFIX}")  # beside a run's checkpoint.pt
-        raise FsrstError(
-            f"{path} is no model file; expected *{GRAPH_SUFFIX} or a run's {weights.name}"
-            f"{f'; name {weights}' if weights.is_file() else ''}"
-        )
-    hint = did_you_mean(model, shipped)
-    raise FsrstError(
-        f"unknown model {str(model)!r}: neither a file or folder nor one of"
-        f" {', '.join(shipped) or 'the shipped models (none here)'}{hint}"
-    )
-
-
 def _beside(stem: Path, suffix: str) -> Path:
     path = stem.parent / f"{stem.name}{suffix}"
     if not path.is_file():
@@ -451,8 +404,3 @@ def _one_of(what: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         hint = did_you_mean(value, allowed)
         raise FsrstError(f"unknown {what} {value!r}; there are {', '.join(allowed)}{hint}")
-
-
-def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
-    return sorted(file.name.removesuffix(GRAPH_SUFFIX) for file in WEIGHTS.glob(f"*{GRAPH_SUFFIX}"))
