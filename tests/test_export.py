@@ -492,7 +492,7 @@ def test_bfloat16_samples_where_float32_does(any_size: tuple[FSRST2, Path]) -> N
     model, stem = any_size
     face = draw_face(4, 0, 320)
     refs = torch.from_numpy(to_planes(face))[None, None]
-    lr = torch.from_numpy(to_planes(degrade(face, 4)))[None]
+    lr = torch.from_numpy(to_planes(degrade(face, model.scale)))[None]
     errors = {}
     for precision in ("f32", "bf16"):
         runner = OpenVinoBackend(stem, precision=precision, threads=1)

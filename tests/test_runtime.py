@@ -649,7 +649,7 @@ def test_unknown_names_get_the_nearest(
     assert "unknown backend None" in refused(path, None)
     for name in ("fsrst-photo", "fsrst-small-call"):
         (tmp_path / f"{name}.upscale.onnx").touch()
-    monkeypatch.setattr(upscaler_module, "WEIGHTS", tmp_path)
+    monkeypatch.setattr("fsrst.runtime.model_files.WEIGHTS", tmp_path)
     assert "did you mean 'fsrst-photo'?" in refused("fsrst-foto", "onnxruntime")
     assert "damaged or not an ONNX model" in refused("fsrst-photo", "onnxruntime")
 
