@@ -324,7 +324,6 @@ def drawn_samples(count: int) -> list[tuple[np.ndarray, list[np.ndarray]]]:
 
 
 def test_int8_runs_any_batch_and_count(int8_stem: Path) -> None:
-
     path = f"{int8_stem}.upscale.onnx"
     exact = open_upscaler(path, "onnxruntime", threads=1)
     fast = open_upscaler(path, "openvino", precision="int8", threads=1)
