@@ -12,6 +12,7 @@ its position, so an interrupted run goes on as if it had not been.
 
 import copy
 import csv
+import itertools
 import json
 import math
 import time
@@ -26,6 +27,7 @@ from geometry import corner_error, draw_maps, draw_small_maps, image_error, inve
 from protocol import require_length
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fsrst.data.dataset import Store
 from fsrst.data.manifest import Manifest, Sample
@@ -33,6 +35,8 @@ from fsrst.errors import FsrstError
 from fsrst.files import write_json, write_text, written_whole
 from fsrst.models.alignment import IDENTITY, warp
 from fsrst.models.blocks import full_precision
+from fsrst.muon import Muon
+from fsrst.train import average
 
 SIDE, CROP = 128, 96  # [px]
 BATCH = 32
@@ -50,23 +54,20 @@ class AlignmentNet(nn.Module):
 
     Four conv5x5 of 32 channels with ReLU, max-pools after the first three, FC 8192 -> 32 -> 6.
     344,102 parameters. Convolutions may run in bfloat16, the rest is float32.
+
+    ``normalised``: as it is trained, with batch normalisation after every convolution; ``folded``
+    gives the network of 344,102 parameters that computes the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, normalised: bool = False) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(6, 32, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 5, padding=2),
-            nn.MaxPool2d(2),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 5, padding=2),
-            nn.ReLU(),
-        )
+        layers: list[nn.Module] = []
+        for inputs, pooled in ((6, True), (32, True), (32, True), (32, False)):
+            layers.append(nn.Conv2d(inputs, 32, 5, padding=2))
+            layers += [nn.BatchNorm2d(32)] if normalised else []
+            layers += [nn.MaxPool2d(2)] if pooled else []
+            layers.append(nn.ReLU())
+        self.convolutions = nn.Sequential(*layers)
         self.fc1 = nn.Linear(32 * (SIDE // 8) ** 2, 32)
         self.fc2 = nn.Linear(32, 6)
         nn.init.zeros_(self.fc2.weight)
@@ -79,6 +80,17 @@ class AlignmentNet(nn.Module):
         with full_precision(x):
             theta: Tensor = self.fc2(torch.relu(self.fc1(features.float().flatten(1))))
         return theta.view(-1, 2, 3)
+
+    def folded(self) -> "AlignmentNet":
+        """A copy for use, with what the normalisations do inside the convolutions."""
+        net = copy.deepcopy(self).eval()
+        layers = list(net.convolutions)
+        for before, layer in itertools.pairwise(net.convolutions):
+            if isinstance(layer, nn.BatchNorm2d):
+                layers[layers.index(before)] = fuse_conv_bn_eval(before, layer)
+                layers.remove(layer)
+        net.convolutions = nn.Sequential(*layers)
+        return net
 
 
 class Faces:
@@ -175,7 +187,8 @@ def fit(
 
     ``loss_of(net, done, batch)`` gives the loss of a step and a number to watch. ``asked`` holds
     ``learning_rate``, ``seed`` and ``minutes`` (None: two steps), and whatever else makes a run
-    another one. Adam, warm-up and cosine, averaged weights, as ``fsrst.train``.
+    another one. Muon, warm-up and cosine, averaged weights, as ``fsrst.train``; a network that
+    starts from nothing has normalisations while it is trained.
 
     Raises
     ------
@@ -184,15 +197,16 @@ def fit(
         not finite.
     """
     torch.manual_seed(asked["seed"])
-    net = copy.deepcopy(start) if start is not None else AlignmentNet()
+    net = copy.deepcopy(start) if start is not None else AlignmentNet(normalised=True)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = planned(out, net, loss_of, asked)
     finished = out / "net.safetensors"
     if finished.is_file():
-        net.load_state_dict(load_file(finished))
-        return net.eval(), facts_of(out, plan)
+        used = AlignmentNet()
+        used.load_state_dict(load_file(finished))
+        return used.eval(), facts_of(out, plan)
     averaged = copy.deepcopy(net)
-    optimizer = torch.optim.Adam(net.parameters(), lr=asked["learning_rate"])
+    optimizer = Muon([{"params": list(net.parameters())}], lr=asked["learning_rate"])
     samples, done = plan["samples"], 0
     rows: list[list[float]] = []
     if (out / "checkpoint.pt").is_file():
@@ -206,7 +220,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = asked["learning_rate"] * rate_factor(done / samples)
         loss, seen = step(net, optimizer, loss_of, done)
-        average(averaged, net, done // BATCH)
+        average(averaged, net, AVERAGING, done // BATCH)
         recent.append((loss, seen))
         before, done = done, done + BATCH
         if crossed(before, done, samples, POINTS):
@@ -217,9 +231,10 @@ def fit(
         if crossed(before, done, samples, CHECKPOINTS):
             save_checkpoint(out, done, rows, net, averaged, optimizer)
             print(f"{out.name}: {done}/{samples} samples, {rows[-1][2]:.4f}", flush=True)
+    used = averaged.folded()
     with written_whole(finished) as temporary:
-        save_file({k: v.contiguous() for k, v in averaged.state_dict().items()}, temporary)
-    return averaged.eval(), facts_of(out, plan)
+        save_file({k: v.contiguous() for k, v in used.state_dict().items()}, temporary)
+    return used, facts_of(out, plan)
 
 
 def step(
@@ -241,13 +256,6 @@ def rate_factor(part: float) -> float:
     if part < WARM_UP:
         return (part + 0.01 * WARM_UP) / WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (part - WARM_UP) / (1 - WARM_UP)))
-
-
-@torch.no_grad()
-def average(averaged: AlignmentNet, net: AlignmentNet, steps: int) -> None:
-    decay = min(AVERAGING, (1 + steps) / (10 + steps))
-    for ours, theirs in zip(averaged.parameters(), net.parameters(), strict=True):
-        ours.lerp_(theirs, 1 - decay)
 
 
 def crossed(before: int, done: int, samples: int, times: int) -> bool:
@@ -278,7 +286,7 @@ def planned(out: Path, net: AlignmentNet, loss_of: Loss, asked: dict[str, Any]) 
 
 def measured_rate(net: AlignmentNet, loss_of: Loss) -> float:
     """Samples/s of training, after a first step."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
+    optimizer = Muon([{"params": list(net.parameters())}], lr=1e-6)
     step(net, optimizer, loss_of, 0)
     done, begin = 0, time.perf_counter()
     while done < MEASURED_SAMPLES or time.perf_counter() - begin < MEASURED_S:

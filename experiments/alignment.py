@@ -55,7 +55,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measure import origin, target
 
 NAME = "alignment"
-RATES = {"a": 1e-3, "b": 2e-4}  # learning rates
+RATES = {"a": 2e-4, "b": 4e-5}  # learning rates
 TESTED = ("network", "network, twice", "network, three times", "network, then least squares")
 SHOWN_WAYS = ("nothing moved", "least squares", *TESTED, "network of A", "the inverse itself")
 MAPS = 5  # known maps per val picture
@@ -122,6 +122,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
                 "seed": arguments.seed,
                 "minutes": None if arguments.smoke else minutes[key],
                 "learning_rate": RATES[key],
+                "optimizer": "muon",
                 "start": digest(nets["a"]) if "a" in nets else None,
             },
             start=nets.get("a"),

@@ -29,10 +29,10 @@ from fsrst.options import TrainOptions
 from fsrst.train import (
     PSNR_CAP,
     Diverged,
-    _average,
     _clip,
     _default_devices,
     _holdout_psnr,
+    average,
     learning_rate_factor,
     train,
 )
@@ -89,14 +89,18 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(options(data, tmp_path_factory.mktemp("whole") / "run"))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    data: Path, whole: Path, tmp_path: Path
+    data: Path, whole: Path, tmp_path: Path, optimizer: str
 ) -> None:
+    if optimizer != "adam":
+        whole = train(options(data, tmp_path / "whole", optimizer=optimizer))
+
     def interrupt(done: int, total: int, text: str) -> None:
         if done == 12:  # between two checkpoints
             raise KeyboardInterrupt
 
-    run = options(data, tmp_path / "run")
+    run = options(data, tmp_path / "run", optimizer=optimizer)
     with pytest.raises(KeyboardInterrupt):
         train(run, progress=interrupt)
     assert not (tmp_path / "run/model.safetensors").exists()
@@ -364,7 +368,7 @@ def test_the_average_remembers_its_decays_part() -> None:
     for step, decay in ((10_000, 0.9), (0, 0.1)):
         ours, theirs = (build("resnet-small", width=4, blocks=1) for _ in range(2))
         before = [parameter.clone() for parameter in ours.parameters()]
-        _average(ours, theirs, 0.9, step)
+        average(ours, theirs, 0.9, step)
         for now, then, new in zip(ours.parameters(), before, theirs.parameters(), strict=True):
             assert torch.allclose(now, decay * then + (1 - decay) * new)
 

@@ -30,6 +30,7 @@ class TrainOptions(BaseModel):
     samples: int = Field(gt=0)  # length of the run [samples]
     loss: Literal["l1", "log-l1"] = "l1"  # fsrst.models.interface.PICTURE_ERRORS
     batch_size: int = Field(8, gt=0)  # over all processes
+    optimizer: Literal["adam", "muon"] = "adam"  # fsrst.muon
     learning_rate: float = Field(1e-4, gt=0)
     alignment_learning_rate: float = Field(1e-5, gt=0)  # of parameters under `alignment`
     schedule: Literal["cosine", "steps"] = "cosine"

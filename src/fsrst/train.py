@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from fsrst import __version__
@@ -27,6 +27,7 @@ from fsrst.files import write_text
 from fsrst.models import ReferenceSR, build, usual_options
 from fsrst.models.interface import PICTURE_ERRORS
 from fsrst.models.weights import load_weights, save_weights
+from fsrst.muon import Muon
 from fsrst.options import TrainOptions
 from fsrst.progress import Progress
 from fsrst.train_log import COLUMNS, RunLog
@@ -53,7 +54,7 @@ def learning_rate_factor(options: TrainOptions, done: int) -> float:
 
 
 def make_optimizer(model: ReferenceSR, options: TrainOptions) -> Adam:
-    """Adam in two groups: the alignment module learns at its own, lower rate (Section 4)."""
+    """Adam, or Muon, in groups: the alignment module learns at its own, lower rate (Section 4)."""
     alignment: list[Tensor] = []
     others: list[Tensor] = []
     for name, parameter in model.named_parameters():
@@ -65,7 +66,8 @@ def make_optimizer(model: ReferenceSR, options: TrainOptions) -> Adam:
     ]
     if not others and not alignment:
         raise FsrstError(f"model {model.name} has no parameters: there is nothing to train")
-    return Adam([group for group in groups if group["params"]], lr=options.learning_rate)
+    kind = Muon if options.optimizer == "muon" else Adam
+    return kind([group for group in groups if group["params"]], lr=options.learning_rate)
 
 
 def train(options: TrainOptions, *, resume: bool = False, progress: Progress | None = None) -> Path:
@@ -153,7 +155,7 @@ def train(options: TrainOptions, *, resume: bool = False, progress: Progress | N
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if averaged is not None:
-                _average(averaged, model, options.ema, done // options.batch_size)
+                average(averaged, model, options.ema, done // options.batch_size)
             before, done = done, min(options.samples, done + options.batch_size)
             logged = _crossed(before, done, options.log_samples, options.samples)
             saved = _crossed(before, done, options.checkpoint_samples, options.samples)
@@ -295,7 +297,7 @@ def _clip(fabric: Fabric, model: Any, optimizer: Any, largest: float | None) -> 
 
 
 @torch.no_grad()
-def _average(averaged: ReferenceSR, model: ReferenceSR, decay: float, step: int) -> None:
+def average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
     """Exponential moving average; its memory grows from nothing, so early noise is forgotten."""
     decay = min(decay, (1 + step) / (10 + step))
     for ours, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
