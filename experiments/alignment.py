@@ -266,7 +266,8 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"`{result['command']}`",
         f"Network: 344,102 parameters; A {training['a']}, B {training['b']} in batches of"
-        f" {result['training']['a']['batch']}, seed {result['seed']}; {made(result)}. ± is the"
+        f" {result['training']['a']['batch']}, seed {result['seed']}, by Muon, A with batch"
+        f" normalisation (folded into the convolutions at its end); {made(result)}. ± is the"
         " standard error clustered by person.",
     ]
     for facts in result["data"]:

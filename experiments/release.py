@@ -1,7 +1,7 @@
 """A trained run becomes a shipped model: weights, graphs, scores, model card.
 
     python experiments/release.py runs/fsrst-photo fsrst-photo --data data/photo
-    python experiments/release.py runs/fsrst2-muon fsrst2 --data data/call --data data/photo
+    python experiments/release.py runs/fsrst2-single fsrst2 --data data/call --data data/photo
 
 1. rounds the run's weights to float16 -> src/fsrst/weights/<name>.safetensors
 2. exports the two graphs and the int8 one (calibrated on the train splits) beside it
@@ -330,10 +330,9 @@ CONTINUED = (
     " seventh, which is longer and has another loss, chosen on training people, of the eighth,"
     " which shows faces of the clips in all sizes and in other light, because the part before"
     " gained more on its training people than on those of the val splits, of the ninth, in"
-    " which a fifth of the batches hold inputs of 64x64 px, and of the last two, which fsrst2 alone"
-    " has: in the tenth half of the samples have one reference, because of what one alone gave on"
-    " the clips' val split; the eleventh has another optimiser, chosen on training people who were"
-    " kept aside (docs/log.md)"
+    " which a fifth of the batches hold inputs of 64x64 px, and of the tenth, which fsrst2 alone"
+    " has: half of its samples have one reference, because of what one alone gave on the clips' val"
+    " split (docs/log.md)"
 )
 CALL = (
     ". That references stay as they are found, and batches are of 4, was chosen on people of the"
@@ -345,8 +344,7 @@ CALL = (
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "17b00661f0a32a92": (80_000, 13, None),  # fsrst-photo
     "2694ccc670c43c02": (80_000, 13, None),  # fsrst-small-photo
-    "d9a50ba474d4805d": (64_000, 22, "86f27d317b14eca8"),  # fsrst2
-    "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),
+    "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),  # fsrst2
     "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),
     "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),
     "3c72c1835ecc7d4a": (40_000, 18, "e5b98f537c096518"),
@@ -377,7 +375,6 @@ PARTS = {
     "-people": "-people",
     "-sizes": "-sizes",
     "-single": "-single",
-    "-muon": "-muon",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
@@ -400,7 +397,6 @@ LIMITS_PAPER = (
 OPEN_MARK, CLOSE_MARK = "<!-- scores -->", "<!-- /scores -->"
 RECIPE = (
     "loss",
-    "optimizer",
     "learning_rate",
     "schedule",
     "ema",
