@@ -166,6 +166,21 @@ def test_the_alignment_net_is_the_papers_and_starts_as_the_identity() -> None:
     assert torch.equal(aligner.AlignmentNet()(x, y), still(2))
 
 
+def test_folded_normalisations_change_nothing() -> None:
+    net = aligner.AlignmentNet(normalised=True)
+    x, y = torch.rand(2, 4, 3, 128, 128)
+    net.train()(x, y)  # statistics that are not 0 and 1
+    torch.nn.init.normal_(net.fc2.weight)
+    for layer in net.convolutions:
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.weight, 1, 0.3)
+            torch.nn.init.normal_(layer.bias)
+    folded = net.folded()
+    assert sum(p.numel() for p in folded.parameters()) == 344_102
+    assert torch.allclose(folded(x, y), net.eval()(x, y), atol=1e-5)
+    assert not torch.allclose(folded(x, y), still(4), atol=1e-2)
+
+
 def test_repetition_composes() -> None:
     step = geometry.draw_maps(np.random.default_rng(3), 1)
     x = torch.rand(1, 3, 16, 16)
