@@ -2,8 +2,7 @@
 
 Chosen here, since the paper does not say: the known map of A is the sampling map, in coordinates
 of [-1, 1]; pictures enter as [-0.5, 0.5]; outside the face its mirror image is seen, as in the
-paper's aligner; A learns from the six numbers and the corners directly, and from a tenth of the
-picture's difference; three of ten maps are small ones, as a second pass of the network meets them.
+paper's aligner; A learns from the six numbers and the corners, not from the pictures' difference.
 
 A run: ``<out>/run.json`` (what was asked, how long it is), ``checkpoint.pt``, ``curve.csv`` and
 ``net.safetensors``, the averaged weights at the end. What a step sees is a function of the seed and
@@ -23,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from curves import seconds_of
-from geometry import corner_error, draw_maps, draw_small_maps, image_error, inverse, numbers_error
+from geometry import corner_error, draw_maps, image_error, inverse, numbers_error
 from protocol import require_length
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -41,8 +40,6 @@ from fsrst.train import average
 SIDE, CROP = 128, 96  # [px]
 BATCH = 32
 WARM_UP, AVERAGING, CLIP = 0.03, 0.999, 1.0  # part of the run; decay of averaged weights; norm
-IMAGE_WEIGHT = 0.1  # of the picture's difference in A
-SMALL = 0.3  # part of A's maps that are small
 CHECKPOINTS, POINTS = 20, 200  # of a run; of its curve
 MEASURED_S, MEASURED_SAMPLES = 5.0, 50  # of the measured rate: at least so long and so many
 
@@ -142,14 +139,12 @@ class KnownMaps:
         """Of the ``batch`` maps at position ``done`` of the run, and their corner error [px]."""
         rng = np.random.default_rng([self.seed, 3, done])
         x = flipped(self.faces.targets(rng.integers(len(self.faces.samples), size=batch)), rng)
-        small = round(SMALL * batch)
-        known = torch.cat((draw_maps(rng, batch - small), draw_small_maps(rng, small)))
+        known = draw_maps(rng, batch)
         y, truth = warp(x, known), inverse(known)
         theta = in_bfloat16(net, x, y)
         corners = corner_error(theta, truth, SIDE)
-        direct = numbers_error(theta, truth).mean() + corners.mean() / SIDE
-        image = image_error(x, y, theta).mean()
-        return direct + IMAGE_WEIGHT * image, float(corners.mean().detach())
+        loss = numbers_error(theta, truth).mean() + corners.mean() / SIDE
+        return loss, float(corners.mean().detach())
 
 
 class RealPairs:

@@ -14,7 +14,6 @@ from fsrst.image import LUMA_WEIGHTS
 from fsrst.models.alignment import IDENTITY, affine_grid, warp
 
 ROTATION, SHIFT, ZOOM = 10.0, 0.1, 0.2  # +- [degrees], +- [part of the side], 1 +- (the paper's)
-REST = 0.06  # largest change of a number in a small map
 CORNERS = ((-1.0, -1.0), (1.0, -1.0), (-1.0, 1.0), (1.0, 1.0))
 LEVELS = (16, 32, 64, 128)  # [px] sides at which least squares works, coarse to fine
 STEPS = 8  # at each of them
@@ -34,14 +33,6 @@ def draw_maps(rng: Generator, count: int) -> Tensor:
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     rows = np.array([[cos, -sin, shift[0]], [sin, cos, shift[1]]])  # (2, 3, count)
     return torch.from_numpy(rows.transpose(2, 0, 1).astype(np.float32))
-
-
-def draw_small_maps(rng: Generator, count: int) -> Tensor:
-    """What an aligner leaves over (count, 2, 3): any change of the six numbers, each at most
-    ``REST``; as often about a fiftieth of it as about all of it."""
-    size = REST * np.exp(rng.uniform(np.log(0.02), 0, (count, 1, 1)))
-    change = (rng.uniform(-1, 1, (count, 2, 3)) * size).astype(np.float32)
-    return torch.tensor(IDENTITY).view(1, 2, 3) + torch.from_numpy(change)
 
 
 def inverse(theta: Tensor) -> Tensor:

@@ -118,9 +118,6 @@ def test_maps_have_the_papers_ranges() -> None:
     assert 9.9 < degrees.abs().max() <= 10
     turned = linear.transpose(1, 2) @ linear  # no shear: zoom squared times the identity
     assert torch.allclose(turned, zoom.square().view(-1, 1, 1) * torch.eye(2), atol=1e-5)
-    small = geometry.draw_small_maps(np.random.default_rng(0), 2000) - still()
-    assert 0.05 < small.abs().max() <= geometry.REST
-    assert small.abs().mean() < geometry.REST / 4
 
 
 def test_inverse_and_composition() -> None:
@@ -217,20 +214,15 @@ def test_a_interrupted_and_resumed_equals_uninterrupted(
 
 
 def test_what_a_is_asked_to_say_undoes_the_map(drawn_data: Manifest) -> None:
-    """Least squares finds it too, of large maps and of small ones."""
+    """Least squares finds it too."""
     task = aligner.KnownMaps(aligner.Faces([drawn_data], "train"), seed=5)
-    seen: list[Any] = []
 
     def solved(x: Any, y: Any) -> Any:
-        seen.append((x, y))
         with torch.autocast("cpu", enabled=False):
             return geometry.least_squares(x, y)
 
     _, corners = task.loss(cast(aligner.AlignmentNet, solved), 0, 12)
-    x, y = seen[0]
-    moved = (x - y).abs().mean(dim=(1, 2, 3))
     assert corners < 4  # of maps that move them by 16 px
-    assert moved[-4:].mean() < 0.8 * moved[:8].mean()  # three of ten are small
 
 
 def test_a_loss_that_is_no_number_stops() -> None:
