@@ -39,7 +39,7 @@ from budget import (
 )
 from curves import Curve, beside, chart, column, save, smoothed
 from measure import origin
-from protocol import command_line, finished, require_length
+from protocol import command_line, finished, positive, require_length
 
 from fsrst.data.augmentation import draw_affine, move
 from fsrst.data.manifest import MANIFEST, Manifest, load_manifest, write_manifest
@@ -100,7 +100,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=15, help="training of the whole network")
     parser.add_argument("--samples", type=int, help="length of every run, instead of --minutes")
     parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--identity", action="store_true", help="also the identity distance (dlib)")
     parser.add_argument("--smoke", action="store_true", help="drawn faces, two steps a variant")
     arguments = parser.parse_args(argv)

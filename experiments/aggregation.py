@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from ablations import about, evaluated, made, signed
 from curves import Curve, beside, chart, save
-from protocol import command_line, drawn, finished
+from protocol import command_line, drawn, finished, positive
 from torch import Tensor
 
 from fsrst.data.degradation import degrade
@@ -71,7 +71,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("models", nargs="*", help="shipped models or .safetensors files")
     parser.add_argument("--data", type=Path, nargs="+", action="extend", help="sets to score (val)")
     parser.add_argument("--results", type=Path, help="folder of scores and tables")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--smoke", action="store_true", help="drawn faces, untrained networks")
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.models and arguments.data and arguments.results):

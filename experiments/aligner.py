@@ -24,7 +24,8 @@ import torch
 from curves import seconds_of
 from geometry import corner_error, draw_maps, image_error, inverse, numbers_error
 from protocol import require_length
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -132,6 +133,8 @@ class Faces:
 class KnownMaps:
     """A: the network says the inverse of a known map."""
 
+    said = "six numbers + corners / side"  # the loss; another one is another run
+
     def __init__(self, faces: Faces, seed: int) -> None:
         self.faces, self.seed = faces, seed
 
@@ -149,6 +152,8 @@ class KnownMaps:
 
 class RealPairs:
     """B: the network lays another picture of the person over the input."""
+
+    said = "difference of the centre"
 
     def __init__(self, faces: Faces, seed: int) -> None:
         self.faces, self.seed = faces, seed
@@ -228,7 +233,8 @@ def fit(
             print(f"{out.name}: {done}/{samples} samples, {rows[-1][2]:.4f}", flush=True)
     used = averaged.folded()
     with written_whole(finished) as temporary:
-        save_file({k: v.contiguous() for k, v in used.state_dict().items()}, temporary)
+        # not save_file: its files are private, whatever the umask says
+        temporary.write_bytes(serialised({k: v.contiguous() for k, v in used.state_dict().items()}))
     return used, facts_of(out, plan)
 
 

@@ -38,7 +38,7 @@ from geometry import (
     least_squares,
     numbers_error,
 )
-from protocol import command_line, drawn, finished, require_length
+from protocol import command_line, drawn, finished, positive, require_length
 from torch import Tensor
 
 from fsrst.data.manifest import load_manifest
@@ -80,7 +80,7 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=25, help="of training A")
     parser.add_argument("--minutes-b", type=float, default=10, help="of training B")
     parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--smoke", action="store_true", help="drawn faces, two steps each")
     arguments = parser.parse_args(argv)
     if not arguments.smoke and not (arguments.data and arguments.results):
@@ -123,6 +123,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
                 "minutes": None if arguments.smoke else minutes[key],
                 "learning_rate": RATES[key],
                 "optimizer": "muon",
+                "loss": task.said,
                 "start": digest(nets["a"]) if "a" in nets else None,
             },
             start=nets.get("a"),
@@ -229,7 +230,7 @@ def measure_b(nets: dict[str, AlignmentNet], val: Faces) -> dict[str, Any]:
     ways = ways_of(nets["b"]) | {"network of A": repeated(nets["a"], 1)}
     errors: dict[str, list[Tensor]] = {}
     pairs = [
-        (number, pick / len(sample.references))
+        (number, (pick + 0.5) / len(sample.references))
         for number, (_, sample) in enumerate(val.samples)
         for pick in range(len(sample.references))
     ]

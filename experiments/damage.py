@@ -26,7 +26,7 @@ from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.evaluate.metrics import psnr
 from fsrst.evaluate.report import table
 from fsrst.files import write_text
-from fsrst.image import Pixels, read_image, resize_bicubic
+from fsrst.image import Pixels, greyed, read_image, resize_bicubic
 from fsrst.runtime.upscaler import Upscaler, open_upscaler
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -75,6 +75,8 @@ REFERENCE_DAMAGES: dict[str, tuple[slice, Callable[[Pixels], Pixels]]] = {
     "whole": (slice(0), kept_small(1)),
     **{f"kept at {part:g}": (slice(None), kept_small(part)) for part in (0.75, 0.5, 0.375, 0.25)},
     "all but one at 0.25": (slice(1, None), kept_small(0.25)),
+    "grey": (slice(None), greyed),
+    "all but one grey": (slice(1, None), greyed),
     **{f"JPEG {q}": (slice(None), lambda picture, q=q: as_jpeg(picture, q)) for q in (50, 30, 10)},
 }
 
@@ -157,8 +159,8 @@ def markdown(result: dict[str, Any]) -> str:
         f" {result['date'][:10]}. Mean PSNR [dB] of all pictures; the noise is Gaussian, in grey"
         " levels; JPEG by quality, at the input's size. The first column is the protocol of all"
         " other tables. Damaged references: all three kept at a part of their size and enlarged"
-        " again, or a JPEG, beside an input without damage; 0.25 is the input's own size:"
-        " enlarged from that they are known by their detail, and left out"
+        " again, without colours, or a JPEG, beside an input without damage; 0.25 is the input's"
+        " own size: enlarged from that they are known by their detail, and left out"
         " (`Upscaler.left_out`)."
     ]
     for found in result["sets"]:

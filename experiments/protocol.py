@@ -348,6 +348,17 @@ def study_of(arguments: argparse.Namespace, command: str) -> Study:
     )
 
 
+def positive(text: str) -> int:
+    """A whole number of 1 or more, of a command line."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of 1 or more")
+    return value
+
+
 def require_length(minutes: float | None, samples: int | None = None) -> None:
     """Refuse ``--minutes`` or ``--samples`` in which nothing can be trained; None: not asked for.
 

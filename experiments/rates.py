@@ -20,7 +20,7 @@ from typing import Any
 
 from budget import BUDGET, RATES, RECIPES, measured_rate, rate_key
 from measure import origin
-from protocol import RUNS, finished, settings_of
+from protocol import RUNS, finished, positive, settings_of
 
 from fsrst.data.manifest import load_manifest
 from fsrst.errors import FsrstError
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--like", metavar="RUN", help="folder under <results>/runs")
     parser.add_argument("--vgg", default="random", help="as of the tables")
     parser.add_argument("--batch-size", type=int, help="as of the tables")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument("--replace", action="store_true", help="measure anew where rates are")
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:

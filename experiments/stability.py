@@ -26,7 +26,7 @@ from ablations import about, evaluated, made, outcome_of, recipe_of, settings_of
 from budget import CONFIG, measured_rate, sized
 from curves import Curve, beside, chart, column, save, smoothed
 from measure import origin
-from protocol import command_line, drawn, finished, require_length
+from protocol import command_line, drawn, finished, positive, require_length
 from watch import watched
 
 from fsrst.data.manifest import Manifest, load_manifest
@@ -91,9 +91,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--minutes", type=float, default=120, help="of training, all runs together")
     parser.add_argument("--samples", type=int, help="length of every run, instead of --minutes")
-    parser.add_argument("--batch-size", type=int, default=BATCH)
+    parser.add_argument("--batch-size", type=positive, default=BATCH)
     parser.add_argument("--alignment-factor", type=float, default=0.1)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=positive, default=1)
     parser.add_argument(
         "--config", type=Path, default=CONFIG, help="what all runs share (GPU: tables-gpu.yaml)"
     )

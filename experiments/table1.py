@@ -377,8 +377,8 @@ def markdown(result: dict[str, Any]) -> str:
             claim_table(claims),
         ]
     if "costs" in result:  # else they stand in another table beside this one
-        parts += ["### Costs", cost_table(result["costs"]), "### The paper's Table 1"]
-        parts.append(paper_table(result["paper"]))
+        parts += ["### Costs", cost_table(result["costs"])] if result["costs"] else []
+        parts += ["### The paper's Table 1", paper_table(result["paper"])]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -508,14 +508,16 @@ def length_options(cell: dict[str, Any]) -> tuple[str, ...]:
 def made_by(result: dict[str, Any], commands: Sequence[str]) -> str:
     """The machine, what makes the table, and which commit trained which network."""
     made: dict[str, list[str]] = {}
+    machines = set()
     for c in result["cells"]:
-        origin = c.get("training", {}).get("origin", result)
+        origin = {**result, **c.get("training", {}).get("origin", {})}
+        machines.add(f"{origin['machine']['cpu']}, {origin['threads']} thread(s)")
         runs = made.setdefault(f"{origin['date'][:10]}, {origin['commit']}", [])
         runs += [c["run"]] if c["run"] not in runs else []
     lines = [f"- {commit}: {', '.join(runs)}" for commit, runs in sorted(made.items())]
     return "\n\n".join(
         [
-            f"{result['machine']['cpu']}, {result['threads']} thread(s).",
+            f"{'; '.join(sorted(machines))}.",
             "\n".join(f"- `{command}`" for command in commands),
             "<details><summary>Which commit trained which network</summary>",
             "\n".join(lines),

@@ -85,11 +85,11 @@ REFUSED = {
     # the output
     "output has a wrong extension": (
         "upscale {tmp}/lr.png -o {tmp}/out.txt --model {model}",
-        "out.txt: unknown picture format .txt",
+        "out.txt: results are no .txt; use .png",
     ),
     "output has no extension": (
         "upscale {tmp}/lr.png -o {tmp}/out --model {model}",
-        "unknown picture format",
+        "results are no",
     ),
     "output is a folder": (
         "upscale {tmp}/lr.png -o {tmp}/nothing --model {model}",
@@ -143,7 +143,7 @@ REFUSED = {
     ),
     "strip cannot be written": (UPSCALE + " --strip {readonly}/s.png", "cannot write * another"),
     "strip is a folder": (UPSCALE + " --strip {tmp}/folder.png", "folder.png: it is a folder"),
-    "strip has a wrong extension": (UPSCALE + " --strip {tmp}/s.pdf", "unknown picture format"),
+    "strip has a wrong extension": (UPSCALE + " --strip {tmp}/s.pdf", "results are no .pdf"),
     # models, backends and numbers
     "model is unknown": (
         "upscale {tmp}/lr.png -o {tmp}/out.png --model fsrst-foto",
@@ -321,7 +321,10 @@ REFUSED = {
     "report of nothing": ("report {tmp}/no", "not a folder"),
     "report of a folder without scores": ("report {tmp}/nothing", "nothing; score it with"),
     "demo with an unknown model": ("demo --drawn -o {tmp}/d.png --model nobody", "unknown model"),
-    "demo into a wrong format": ("demo --drawn -o {tmp}/d.txt --model {model}", "unknown picture"),
+    "demo into a wrong format": (
+        "demo --drawn -o {tmp}/d.txt --model {model}",
+        "results are no .txt",
+    ),
 }
 
 
@@ -365,7 +368,7 @@ def make_files(folder: Path, faces: list[Pixels]) -> None:
     write_image(folder / "mixed" / "a.png", lr)
     (folder / "mixed" / "b.png").write_text("no picture")
     write_image(folder / "twins" / "a.png", lr)
-    write_image(folder / "twins" / "a.bmp", lr)
+    Image.fromarray(lr).save(folder / "twins" / "a.bmp")
     write_image(folder / "people" / "ann" / "1.png", faces[0])
     (folder / "people" / "ann" / "2.png").write_text("no picture")
     (folder / "bad.upscale.onnx").write_bytes(b"\x08\x07 not a model")

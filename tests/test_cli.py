@@ -56,7 +56,9 @@ def in_a_process(
         text=True,
         env=environment,
         # a test run that was started in the background ignores Ctrl-C, and its children with it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: [
+            signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)
+        ],
         **options,  # type: ignore[call-overload]
     )
 
@@ -246,7 +248,9 @@ def test_what_was_made_here_is_no_reference_of_a_folder(
     left_out = ", ".join(sorted(["explain.png", result, "strip.png"]))
     assert f"{face}: made by fsrst, so no references, left out: {left_out}\n" in said.err
     assert call(*command, "-o", face / "more.png", "--ref", face / result) == 0
-    assert json.loads(capsys.readouterr().out)["references"] == 3
+    said = capsys.readouterr()
+    assert json.loads(said.out)["references"] == 3
+    assert f"{face / result}: made by fsrst; its detail is an estimate" in said.err
 
 
 def test_a_picture_counts_once_as_a_reference(
@@ -366,7 +370,7 @@ def test_a_folder_becomes_a_folder(
     inputs.mkdir()
     lr = read_image(face / "lr.png")
     for name in ("x.png", "y.bmp", "z.webp"):
-        write_image(inputs / name, lr)
+        Image.fromarray(lr).save(inputs / name, lossless=True)
     status = call("upscale", inputs, "-o", face / "outputs", "--model", exported_model, "--json")
     assert status == 0
     assert sorted(os.listdir(face / "outputs")) == ["x.png", "y.png", "z.png"]
@@ -1054,17 +1058,49 @@ def test_demo_without_network_says_so_and_draws(
 # --- how it ends ----------------------------------------------------------------------------------
 
 
-def test_interrupt_is_one_line_and_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_is_one_line_and_130(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C, a service that is stopped, a terminal that is closed."""
     process = in_a_process(
         *("prepare", "synthetic", tmp_path / "drawn", "--identities", 500, "--views", 8)
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("drawn/images/**/*.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "fsrst: interrupted\n")
+    assert not list(tmp_path.rglob(".fsrst-*"))
     assert not (tmp_path / "drawn" / "manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        RuntimeError("std::bad_alloc"),
+        Exception("Non-zero status code: Failed to allocate memory for requested buffer"),
+    ],
+)
+def test_too_little_memory_is_one_line(
+    face: Path,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from fsrst.runtime.onnx_backend import OnnxBackend
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(OnnxBackend, "encode", failing)
+    command = ["upscale", face / "lr.png", "--ref", face / "a.png", "--model", "fsrst2-small"]
+    assert call(*command, "-o", face / "out.png") == 2
+    assert "fsrst: not enough memory for this: give fewer references" in capsys.readouterr().err
+    assert not (face / "out.png").exists() and not list(face.glob(".fsrst-*"))
+    monkeypatch.setattr(OnnxBackend, "encode", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a bug keeps its traceback
+        call(*command, "-o", face / "out.png")
 
 
 def test_a_closed_pipe_is_no_traceback(exported_model: Path) -> None:

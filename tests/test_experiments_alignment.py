@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from fsrst.data.manifest import Manifest, load_manifest
+from fsrst.data.manifest import Manifest, Sample, load_manifest
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
 from fsrst.evaluate.report import table
@@ -225,6 +226,83 @@ def test_what_a_is_asked_to_say_undoes_the_map(drawn_data: Manifest) -> None:
     assert corners < 4  # of maps that move them by 16 px
 
 
+class ShownTwice(aligner.Faces):
+    """References are the targets themselves, but for ``edge`` in a margin of 16 px."""
+
+    def __init__(self, edge: float) -> None:
+        self.samples, self.edge = [None] * 4, edge  # type: ignore[list-item]
+
+    def targets(self, chosen: Any) -> torch.Tensor:
+        ramp = torch.linspace(0, 1, 128).expand(len(chosen), 3, 128, 128)  # no mirror image
+        return ramp.clone()
+
+    def references(self, chosen: Any, picks: Any) -> torch.Tensor:
+        found = self.targets(chosen) + self.edge
+        found[:, :, 16:112, 16:112] -= self.edge
+        return found
+
+
+@pytest.mark.parametrize("edge", [0.0, 0.5])
+def test_b_compares_the_centre_of_pairs_that_are_mirrored_together(edge: float) -> None:
+    task = aligner.RealPairs(ShownTwice(edge), seed=5)
+    as_it_is = cast(aligner.AlignmentNet, lambda x, y: still(len(x)))
+    _, seen = task.loss(as_it_is, 0, 12)
+    assert seen == pytest.approx(0, abs=1e-5)
+
+
+def test_b_scores_every_reference_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """26 of them: 15 / 22 and the like, times as many, are under a whole number."""
+    seen: list[int] = []
+    face = np.zeros((128, 128, 3), np.uint8)
+
+    class Counted(aligner.Faces):
+        def __init__(self) -> None:
+            names = tuple(map(str, range(26)))
+            sample = Sample("a", "ann", "val", "target", names, "")
+            self.samples = [(cast(Any, {"target": face}), sample)]
+
+        @staticmethod
+        def _planes(files: Any) -> torch.Tensor:
+            seen.extend(int(file) for _, file in files if file != "target")
+            return torch.zeros(len(files), 3, 128, 128)
+
+    monkeypatch.setattr(alignment, "ways_of", lambda _: {"as it is": lambda x, y: still(len(x))})
+    net = aligner.AlignmentNet().eval()
+    found = alignment.measure_b({"a": net, "b": net}, Counted())
+    assert seen == list(range(26)) and found["as it is"]["pairs"] == 26
+
+
+def test_errors_of_a_stand_with_their_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard errors hang on it: two maps of each picture, one of ann's, two of ben's."""
+    levels = {"ann": 0.1, "ben": 0.6}
+
+    class Flat(aligner.Faces):
+        def __init__(self) -> None:
+            people = ["ann", "ben", "ben"]
+            self.samples = [(cast(Any, None), Sample("", p, "val", p, (), "")) for p in people]
+
+        def targets(self, chosen: Any) -> torch.Tensor:
+            people = [self.samples[i][1].identity for i in chosen]
+            return torch.stack([torch.full((3, 128, 128), levels[p]) for p in people])
+
+    def checked(names: Any, errors: torch.Tensor, people: Any) -> dict[str, Any]:
+        assert [levels[p] for p in people] == pytest.approx(errors[2].tolist())
+        return {"pairs": errors.shape[1]}
+
+    monkeypatch.setattr(alignment, "MAPS", 2)
+    monkeypatch.setattr(alignment, "image_error", lambda x, y, theta: x.mean(dim=(1, 2, 3)))
+    monkeypatch.setattr(alignment, "means", checked)
+    monkeypatch.setattr(alignment, "ways_of", lambda _: {"as it is": lambda x, y: still(len(x))})
+    found = alignment.measure_a(aligner.AlignmentNet(), Flat(), seed=5)
+    assert found["as it is"]["pairs"] == 6
+
+
+def test_the_rate_rises_and_falls_to_0() -> None:
+    part = aligner.WARM_UP
+    rates = [aligner.rate_factor(at) for at in (0, part / 2, part, (1 + part) / 2, 1)]
+    assert rates == pytest.approx([0.01, 0.51, 1, 0.5, 0], abs=1e-6)
+
+
 def test_a_loss_that_is_no_number_stops() -> None:
     net = aligner.AlignmentNet()
     optimizer = torch.optim.Adam(net.parameters())
@@ -275,6 +353,30 @@ def test_the_watch_notes_steps_of_training_alone(tmp_path: Path) -> None:
     kept = json.loads(path.read_text())
     assert list(kept) == ["4", "8"]
     assert shown == [4, 6]
+
+
+def test_what_keeps_training_calm_is_left_out(drawn_data: Manifest) -> None:
+    arguments = stability.parsed(["--data", str(drawn_data.root), "--results", "r"])
+    found = stability.harsh("fsrst", 1e-3, 14, [drawn_data], arguments)
+    assert (found["schedule"], found["milestones"], found["clip_norm"]) == ("steps", [], None)
+    assert (found["ema"], found["augmentation"]["reference_dropout"]) == (0, 0)
+    assert (found["learning_rate"], found["alignment_learning_rate"]) == (1e-3, 1e-4)
+    assert (found["model"], found["seed"], found["batch_size"]) == ("fsrst", 14, stability.BATCH)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "option"),
+    [(m, "--threads") for m in (ablations, aggregation, alignment, stability)]
+    + [(stability, "--batch-size")],
+)
+def test_numbers_that_count_nothing_are_named(
+    experiment: Any, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in ("0", "x"):
+        with pytest.raises(SystemExit):
+            experiment.parsed(["--data", "d", "--results", "r", option, wrong])
+        said = f"argument {option}: {wrong!r}: expected a whole number of 1 or more"
+        assert said in capsys.readouterr().err
 
 
 def test_jumps() -> None:
@@ -804,8 +906,14 @@ def test_alignment_runs(
     monkeypatch.setattr(aligner, "BATCH", 2)
     monkeypatch.setattr(alignment, "MAPS", 1)
     monkeypatch.setattr(alignment, "SHOWN", 1)
+    monkeypatch.setattr(alignment, "RATES", {"a": 1e-3, "b": 0.0})
     monkeypatch.setattr(geometry, "STEPS", 2)
     alignment.main(["--smoke", "--results", str(tmp_path)])
+    nets = [load_file(tmp_path / f"runs/alignment-{key}/net.safetensors") for key in "ab"]
+    assert all(torch.equal(nets[0][key], nets[1][key]) for key in nets[0])  # B starts from A
+    asked = [json.loads((tmp_path / f"runs/alignment-{key}/run.json").read_text()) for key in "ab"]
+    a, b = (plan["asked"] for plan in asked)
+    assert a["start"] is None and len(b["start"]) == 16 and a["loss"] != b["loss"]
     result = json.loads((tmp_path / "alignment.json").read_text())
     known = result["a"][drawn_data.name]
     assert known["the inverse itself"]["corners"] == 0

@@ -68,6 +68,21 @@ def test_the_order_in_memory_changes_nothing() -> None:
     assert torch.allclose(ours, last, atol=1e-6)
 
 
+def test_a_gradient_of_few_directions_moves_less_and_is_no_failure() -> None:
+    weight = nn.Parameter(torch.zeros(32, 64))
+    gradient = torch.outer(torch.randn(32), torch.randn(64))
+    stepped(weight, [gradient], Muon([{"params": [weight]}], lr=0.01))
+    moved = float(weight.detach().square().mean().sqrt())
+    assert 0.6 < moved / (0.01 / 32**0.5) < 1.3  # one of 32 singular values, near 1
+    stepped(weight, [torch.zeros(32, 64)], Muon([{"params": [weight]}], lr=0.01))
+    assert weight.isfinite().all()
+
+
+def test_a_closure_is_refused() -> None:
+    with pytest.raises(ValueError, match="takes no closure"):
+        Muon([{"params": [nn.Parameter(torch.zeros(16, 16))]}], lr=0.01).step(lambda: 0.0)  # type: ignore[arg-type]
+
+
 def test_groups_keep_their_rates() -> None:
     fast, slow = (nn.Linear(32, 16) for _ in range(2))
     groups = [{"params": list(fast.parameters()), "full_lr": 0.1}]

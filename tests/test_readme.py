@@ -86,6 +86,21 @@ def test_the_table_of_scores_is_that_of_the_shipped_weights(
     assert release.with_scores(readme) == readme
 
 
+def test_what_is_said_of_the_self_ensemble_was_measured() -> None:
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    part = page.partition("### Self-ensemble")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (fsrst\S+) \| \S+ \| (\S+) \| \+(\S+) ±", part, re.M)
+    gains = sorted(float(gain) for _, _, gain in rows)
+    said = f"{gains[0]:.2f} to {gains[-1]:.2f} dB"
+    places = ("README.md", "docs/runtimes.md", "src/fsrst/runtime/upscaler.py", "CHANGELOG.md")
+    for place in (*places, "src/fsrst/cli/upscale.py"):
+        assert said in (ROOT / place).read_text(encoding="utf-8"), place
+    psnr = {name: value for name, value, _ in rows}
+    two = [f"{psnr[f'{m}-call']} and {psnr[f'{m}-photo']}" for m in ("fsrst2", "fsrst2-small")]
+    said = f"fsrst2 has {two[0]}, fsrst2-small {two[1]}"
+    assert said in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_cards_are_what_the_weights_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "experiments")
     release = importlib.import_module("release")

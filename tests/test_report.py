@@ -250,6 +250,14 @@ def test_a_map_has_the_colours_of_the_references() -> None:
     assert np.flatnonzero(first.any(axis=0)).max() < 270 < np.flatnonzero(second.any(axis=0)).min()
 
 
+def test_references_that_were_left_out_are_called_so() -> None:
+    black, shares = grey(256, 256, 0), np.zeros((2, 256, 256), np.float32)
+    given = black[::4, ::4], black, [black, black], shares
+    said, before = explanation(*given, [1]), explanation(*given)
+    changed = np.flatnonzero((said != before).any(axis=(0, 2)))
+    assert changed.size and changed.min() > 256  # the second reference's line alone
+
+
 def test_every_reference_has_a_colour_of_its_own() -> None:
     """Also beyond the eight that have names: as far apart as those are from each other."""
     count = 24

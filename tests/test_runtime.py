@@ -16,7 +16,7 @@ from fsrst.data.augmentation import move
 from fsrst.data.degradation import degrade
 from fsrst.data.synthetic import draw_face
 from fsrst.errors import FsrstError
-from fsrst.image import Floats, Pixels, crop_to, greyed, resize_bicubic
+from fsrst.image import Floats, Pixels, crop_to, greyed, luma, resize_bicubic
 from fsrst.runtime import upscaler as upscaler_module
 from fsrst.runtime.cores import physical_cores
 from fsrst.runtime.model_files import WEIGHTS, shipped_models
@@ -68,6 +68,10 @@ def pictures(count: int, height: int, width: int, seed: int = 0) -> list[Pixels]
 def levels(first: Pixels, second: Pixels) -> int:
     """Largest difference in grey levels."""
     return int(np.abs(first.astype(int) - second.astype(int)).max())
+
+
+def mean_squared(first: Pixels, second: Pixels) -> float:
+    return float(np.mean((first.astype(float) - second) ** 2))
 
 
 @pytest.mark.parametrize("references", [0, 1, 3, 5])
@@ -133,6 +137,12 @@ def test_a_self_ensemble_is_the_mean_of_a_picture_and_its_mirror_image(
         sr, shares = twice.explain(lr)
         assert precision == "bf16" or levels(sr, found) == 0
         assert shares.shape == (len(references), 128, 128)
+        if references and precision == "f32":
+            mirror_shares = plain.explain(np.ascontiguousarray(lr[:, ::-1]))[1][..., ::-1]
+            plain.set_references(references)
+            both = plain.explain(lr)[1], mirror_shares
+            assert np.abs(both[0] - both[1]).max() > 0.05  # else the mean says nothing
+            assert np.abs(shares - (both[0] + both[1]) / 2).max() < 1e-3
 
 
 def test_shares_of_a_self_ensemble_lie_where_the_picture_lies() -> None:
@@ -587,6 +597,32 @@ def test_references_are_encoded_once_for_grey_and_once_for_coloured_inputs(
     assert len(encoded) == 1  # of grey ones: the others when they were set
     for one, other in zip(single, together, strict=True):
         assert levels(one, other) <= 1
+
+
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_grey_references_give_their_light_to_an_input_in_colour(self_ensemble: bool) -> None:
+    """Old prints beside a picture in colour: the search compares colours, and would find none."""
+    upscaler = open_upscaler("fsrst2-small", threads=1, self_ensemble=self_ensemble)
+    truth = draw_face(5, 0, 128)
+    lr = degrade(truth, 4)
+    refs = [np.roll(truth, 3, axis=1), draw_face(5, 1, 128)]
+    alone = upscaler(lr)
+    sepia = np.rint(greyed(refs[0]) * [1.0, 0.9, 0.7]).astype(np.uint8)
+    for old in ([greyed(picture) for picture in refs], [sepia]):
+        upscaler.set_references(old)
+        helped, in_grey = upscaler(lr), upscaler(greyed(lr))
+        assert mean_squared(helped, truth) < 0.7 * mean_squared(alone, truth)
+        light = luma(helped.astype(float)) - luma(in_grey.astype(float))
+        assert np.quantile(np.abs(light), 0.95) < 2  # rounded twice, and clipped colours
+        shown, shares = upscaler.explain(lr)
+        assert levels(shown, helped) <= 1
+        assert shares.shape[0] == len(old) and shares.sum(axis=0).mean() > 0.1
+        for one in upscaler.upscale_batch([lr, lr]):
+            assert levels(one, helped) <= 1
+    upscaler.set_references([greyed(refs[0]), refs[1]])  # one has colours: they are used as set
+    assert upscaler._kinds(32, 32, grey=False) == ("as set",)
+    upscaler.set_references([])
+    assert np.array_equal(upscaler(lr), alone)
 
 
 def test_order_of_references_does_not_matter(bold_model: Path) -> None:

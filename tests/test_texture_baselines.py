@@ -16,7 +16,7 @@ from fsrst.data.degradation import degrade
 from fsrst.errors import FsrstError
 from fsrst.image import to_planes
 from fsrst.models import ReferenceSR, build
-from fsrst.models.baselines import TEXTURE_BASELINES, c2_extractors, matching
+from fsrst.models.baselines import TEXTURE_BASELINES, c2_extractors, matching, ttsr
 from fsrst.models.baselines.c2_matching import C2Matching, Offsets
 from fsrst.models.baselines.mrefsr import Fusion, attention
 from fsrst.models.baselines.ttsr import TTSR, Blur, Enlarge, Exchange
@@ -132,6 +132,19 @@ def test_no_reference_equals_absent_ones(name: str) -> None:
         present = model(lr, refs)
     assert torch.allclose(none, absent, atol=1e-6)
     assert not torch.allclose(none, present, atol=1e-4)
+
+
+def test_what_ttsr_takes_over_is_weighed_by_its_soft_attention(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny("ttsr").eval()
+    lr, refs = torch.rand(2, 3, 6, 6), torch.rand(2, 1, 3, 24, 24)
+    with torch.no_grad():
+        none, usual = model(lr, refs[:, :0]), model(lr, refs)
+        monkeypatch.setattr(ttsr, "cosine", lambda query, *_: torch.zeros_like(query[:, :1]))
+        assert torch.allclose(model(lr, refs), none, atol=1e-6)
+        monkeypatch.setattr(ttsr, "cosine", lambda query, *_: torch.ones_like(query[:, :1]))
+        assert not torch.allclose(model(lr, refs), usual, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["ttsr", "c2-matching", "c2-teacher"])
@@ -571,7 +584,11 @@ def test_distillation_vanishes_when_student_and_teacher_agree(
     save_weights(tmp_path / "teacher.safetensors", teacher)
     student = tiny("c2-student", teacher=str(tmp_path / "teacher.safetensors"))
     data = batch(side=16)
+    shown: list[torch.Tensor] = []  # to the teacher: what it learned on, high resolution
+    hook = student.teacher_lr.register_forward_hook(lambda _, given, __: shown.append(given[0]))
     apart = student.loss(data).item()
+    hook.remove()
+    assert len(shown) == 1 and torch.equal(shown[0], data["hr"])
     monkeypatch.setattr(student.enlarge, "forward", lambda lr: data["hr"])
     agreed = student.loss(data).item()
     assert agreed == pytest.approx(teacher.loss(data).item(), abs=1e-5)

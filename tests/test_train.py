@@ -16,8 +16,8 @@ import torch
 from lightning_fabric import Fabric
 from test_data import make, training_set
 
-from fsrst.data.dataset import TrainingSet
-from fsrst.data.manifest import load_manifest
+from fsrst.data.dataset import SeveralSizes, TrainingSet
+from fsrst.data.manifest import by_identity, load_manifest
 from fsrst.errors import FsrstError
 from fsrst.evaluate import metrics
 from fsrst.evaluate.metrics import psnr
@@ -30,6 +30,7 @@ from fsrst.train import (
     PSNR_CAP,
     Diverged,
     _clip,
+    _data,
     _default_devices,
     _holdout_psnr,
     average,
@@ -373,6 +374,14 @@ def test_the_average_remembers_its_decays_part() -> None:
             assert torch.allclose(now, decay * then + (1 - decay) * new)
 
 
+def test_statistics_of_normalisations_are_averaged_too() -> None:
+    ours, theirs = torch.nn.BatchNorm2d(3), torch.nn.BatchNorm2d(3)
+    theirs(torch.rand(4, 3, 8, 8) + 5)
+    average(ours, theirs, 0.9, 10_000)
+    assert torch.allclose(ours.running_mean, 0.1 * theirs.running_mean)  # type: ignore[operator, arg-type]
+    assert ours.num_batches_tracked == theirs.num_batches_tracked == 1
+
+
 def test_gradients_are_clipped_and_their_norm_before_is_told() -> None:
     fabric, model = Fabric(accelerator="cpu", devices=1), build("resnet-small", width=4, blocks=1)
     (100 * model(torch.rand(1, 3, 8, 8), torch.rand(1, 0, 3, 32, 32))).sum().backward()
@@ -445,6 +454,15 @@ def larger(root: Path) -> Path:
     """The same four people at 256 px."""
     make(root, size=256)
     return root
+
+
+def test_people_kept_aside_are_in_no_large_batch(data: Path, tmp_path: Path) -> None:
+    run = options(data, tmp_path, large_batches=0.5, large_data=["large"], holdout_identities=1)
+    sets = [load_manifest(root) for root in (data, larger(tmp_path / "large"))]
+    found = _data(run, sets[:1], sets[1:], 4)
+    assert isinstance(found, SeveralSizes)
+    people = [{s.identity for _, s in part.samples} for part in (found.usual, found.large)]
+    assert people[0] == people[1] and len(people[0]) == len(by_identity(sets[0].split("train"))) - 1
 
 
 def test_large_batches_are_trained_on(data: Path, tmp_path: Path) -> None:

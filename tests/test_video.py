@@ -2,7 +2,9 @@
 
 import json
 import os
+import struct
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -147,6 +149,73 @@ def test_references_that_give_nothing_are_told(
     assert "hardly anything" not in said
 
 
+def test_a_title_does_not_judge_the_references(
+    tmp_path: Path, reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titled = tmp_path / "titled.gif"
+    white = np.full((32, 32, 3), 255, np.uint8)
+    frames = [Image.fromarray(p) for p in [white] * 2 + [degrade(frame(n), 4) for n in range(6)]]
+    frames[0].save(titled, save_all=True, append_images=frames[1:], duration=100)
+    assert video(titled, "-o", tmp_path / "a.mp4", "--ref", reference, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["reference_shares"][0] > 0.1
+    assert "hardly anything" not in said.err
+
+
+def test_a_head_that_comes_out_smaller_is_told(
+    clip: Path, exported_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reduced to 8 px, it comes back as 32, and was 32."""
+    assert video(clip, "-o", tmp_path / "a.mp4", "--box", "0,0,32", "--max-side", 8) == 0
+    said = "small.mp4: the head has 32 px already and the result 32: nothing is gained"
+    assert said in capsys.readouterr().err
+    assert video(clip, "-o", tmp_path / "b.mp4", "--box", "0,0,32", "--max-side", 9) == 0
+    assert "nothing is gained" not in capsys.readouterr().err
+    large = tmp_path / "large.png"
+    write_image(large, frame(0))
+    cut = ["--box", "0,0,128", "--resize", "--model", exported_model, "-o", tmp_path / "c.png"]
+    assert run(["upscale", str(large), *map(str, cut)]) == 0
+    said = "large.png: the head has 128 px already and the result 128: nothing is gained"
+    assert said in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((1, 0, 0, 1), lambda p: p),
+        ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+        ((-1, 0, 0, -1), lambda p: p[::-1, ::-1]),
+        ((0, -1, 1, 0), lambda p: np.rot90(p)),
+        ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+        ((1, 0, 0, -1), lambda p: p[::-1]),
+        ((0, 1, 1, 0), lambda p: p.transpose(1, 0, 2)),
+        ((0, -1, -1, 0), lambda p: p[::-1, ::-1].transpose(1, 0, 2)),
+    ],
+)
+def test_clips_are_turned_and_mirrored_as_their_header_says(
+    matrix: tuple[int, ...], shown: Callable[[Pixels], Pixels], tmp_path: Path
+) -> None:
+    """A point (x, y) goes to (a x + c y, b x + d y)."""
+    path = tmp_path / "a.mp4"
+    written = np.zeros((32, 48, 3), np.uint8)
+    written[:16, :24], written[:16, 24:], written[16:, :24] = 255, 170, 85  # each corner its own
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.options = 48, 32, {"crf": "1"}
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(written, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    (a, b, c, d), one = matrix, 0x10000
+    values = [a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000]
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", *values)
+    path.write_bytes(bytes(data))
+    (found,) = pictures(path)
+    wanted = shown(written)
+    assert found.shape == wanted.shape
+    assert np.abs(found.astype(float) - wanted).mean() < 4
+
+
 def test_large_heads_are_reduced_as_those_of_photographs(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,7 +339,7 @@ def test_pictures_that_change_size_stop_it(clip: Path, tmp_path: Path) -> None:
     from fsrst.cli.video import _Frames
 
     upscaler = open_upscaler("fsrst2-small", threads=1)
-    frames = _Frames(clip, upscaler, [], None, False, None, heads=False)
+    frames = _Frames(clip, upscaler, [], None, False, None, heads=False, length=12)
     assert frames(0, frame(0)[:32, :32]).shape == (128, 128, 3)
     with pytest.raises(FsrstError, match="frame 9 has 40x32, those before 32x32; cut the clip"):
         frames(9, frame(0)[:32, :40])

@@ -11,6 +11,12 @@ class FsrstError(Exception):
     """
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out: of Python and numpy, or of a runtime, which has a kind of its own."""
+    words = ("bad_alloc", "failed to allocate", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """A hint for the end of a message that names what is known; "" where nothing is near."""
     near = get_close_matches(str(given), list(known), n=1, cutoff=0.4)

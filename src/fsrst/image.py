@@ -25,8 +25,8 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-READ_SUFFIXES = (*IMAGE_SUFFIXES, ".jfif", ".gif")  # of a .gif the first picture
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # a .bmp can hold no notes
+READ_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".jfif", ".gif")  # of a .gif the first picture
 MAX_PIXELS = 100_000_000
 LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
@@ -52,6 +52,7 @@ _HEIC = "export it as JPEG or PNG first"
 _CLIP = "clips are made large by `fsrst video`"
 UNREADABLE = {
     **dict.fromkeys((".heic", ".heif", ".avif"), _HEIC),
+    **dict.fromkeys((".tif", ".tiff"), "or a TIFF of a rare kind; save it with 8 or 16 bits"),
     **dict.fromkeys((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"), _CLIP),
 }
 PROFILED = {"RGB": "RGB", "RGBA": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # mode -> its profiles' space
@@ -142,6 +143,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise FsrstError(f"cannot read {path}: {error}") from error
     if path.is_dir():
         raise FsrstError(f"cannot read {path}: it is a folder, a picture was expected")
+    if not path.is_file():
+        raise FsrstError(f"cannot read {path}: it is a pipe or device; save it as a file first")
     if size == 0:
         raise FsrstError(f"cannot read {path}: the file is empty (0 bytes)")
     try:
@@ -253,7 +256,7 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
     check_picture(pixels, f"what is written to {path}")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise FsrstError(
-            f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'!s};"
+            f"cannot write {path}: results are no {path.suffix or 'files without a suffix'};"
             " use .png (lossless) or .jpg"
         )
     longest = LONGEST.get(path.suffix.lower(), max(pixels.shape))
@@ -277,10 +280,8 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
             picture.save(temporary, quality=95, subsampling=0, exif=exif)
         elif path.suffix.lower() == ".webp":
             picture.save(temporary, lossless=True, exif=exif)
-        elif path.suffix.lower() in (".tif", ".tiff"):
-            picture.save(temporary, exif=exif)
         else:
-            picture.save(temporary)
+            picture.save(temporary, exif=exif)
 
 
 def made_here(path: str | Path) -> bool:

@@ -2,9 +2,10 @@
 
 A convolution's weight is one matrix here, outputs x (inputs x kernel), which ``torch.optim.Muon``
 (matrices alone) does not take. What is no such matrix (biases, scalars, weights of a few outputs)
-learns by Adam, whose code is torch's. A weight moves by the learning rate in the mean square, which
-is what Adam's steps are at most: so Adam's rates fit. Source: K. Jordan, "Muon: an optimizer for
-hidden layers in neural networks", 2024.
+learns by Adam, whose code is torch's. A weight moves by about the learning rate in the mean square,
+by less where its gradient has few directions; Adam's steps are hardly longer, so its rates fit.
+Where gradients are 0 for a while, momentum moves a weight on at full length.
+Source: K. Jordan, "Muon: an optimizer for hidden layers in neural networks", 2024.
 """
 
 from collections.abc import Iterable
@@ -15,13 +16,14 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 MOMENTUM = 0.95
-FEWEST_OUTPUTS = 16  # of a weight that is a matrix here
+SMALLEST_SIDE = 16  # of a weight that is a matrix here
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # a, b, c of X <- aX + b(XX')X + c(XX')(XX')X
 ITERATIONS = 5
 
 
 class Muon(Adam):
-    """``Adam`` whose hidden weights take orthogonal steps; options and groups are Adam's."""
+    """``Adam`` whose hidden weights take orthogonal steps. Of a group's options these know ``lr``
+    alone."""
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float) -> None:
         split = []
@@ -37,7 +39,15 @@ class Muon(Adam):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step of all parameters that have a gradient. Hidden weights have none after it."""
+        """One step of all parameters that have a gradient. Hidden weights have none after it.
+
+        Raises
+        ------
+        ValueError
+            If there is a ``closure``: losses are computed before.
+        """
+        if closure is not None:
+            raise ValueError("Muon takes no closure: compute the loss before the step")
         for group in self.param_groups:
             for parameter in group["params"] if group["hidden"] else ():
                 if parameter.grad is not None:
@@ -61,11 +71,12 @@ def is_hidden(parameter: Tensor) -> bool:
     if parameter.ndim < 2:
         return False
     outputs, inputs = parameter.shape[0], parameter[0].numel()
-    return min(outputs, inputs) >= FEWEST_OUTPUTS
+    return min(outputs, inputs) >= SMALLEST_SIDE
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """``matrix`` (rows, columns) with all its singular values near 1 (0.7 to 1.2), in float32."""
+    """``matrix`` (rows, columns) with its singular values brought near 1, in float32: those from
+    about 0.002 of its norm on to 0.7 to 1.2, smaller ones towards that."""
     a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = (matrix.T if tall else matrix).float()

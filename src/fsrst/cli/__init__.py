@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 a mistake that the user can mend, 130 interrupted (Ctrl-C)
 
 import errno
 import io
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typer.core import TyperGroup
 from fsrst import __version__
 from fsrst.cli import demo, evaluate, models, prepare, train, upscale, video
 from fsrst.cli.output import INTERRUPTED, MISTAKE, complain, say, silence
-from fsrst.errors import FsrstError
+from fsrst.errors import FsrstError, out_of_memory
 
 app = typer.Typer(
     name="fsrst",
@@ -116,6 +117,13 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return INTERRUPTED
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return complain(
+            "not enough memory for this: give fewer references, smaller pictures (--max-side) or"
+            " smaller batches"
+        )
 
 
 def _refuse_empty_or_twice(context: Any, arguments: list[str]) -> None:
@@ -157,7 +165,13 @@ def _misused(error: typer.TyperException) -> int:
 
 
 def main() -> None:
-    """The entry point of the ``fsrst`` command."""
+    """The entry point of the ``fsrst`` command.
+
+    A closed terminal and a service that is stopped end it as Ctrl-C does: nothing half-written.
+    """
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:  # not where nohup has it ignored
+            signal.signal(number, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):  # a name that the terminal cannot show is no failure
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

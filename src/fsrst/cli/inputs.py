@@ -106,12 +106,8 @@ class Reader:
             )
         elif not same:
             note(f"{path}: {width}x{height} reduced to {wide}x{high} (--max-side)")
-            made = self.upscaler.scale * wide
-            if self.cuts and width >= made:
-                note(
-                    f"{path}: the head has {width} px already and the result {made}: nothing is"
-                    " gained but what --max-side takes away"
-                )
+        if self.cuts:
+            note_if_nothing_gained(path, width, self.upscaler.scale * wide)
         facts = {"head": head, "resized_from": None if same else [width, height]}
         return crop_to(pixels, wide, high), facts
 
@@ -171,7 +167,7 @@ def pictures_in(folder: Path) -> list[Path]:
     found = [p for p in files if p.suffix.lower() in READ_SUFFIXES]
     if not found:
         raise FsrstError(f"no pictures in {folder}; expected {', '.join(READ_SUFFIXES)}")
-    _note_some(f"{folder}: no pictures that can be read", [p for p in files if p not in found])
+    _note_some(f"{folder}: by their suffix no pictures", [p for p in files if p not in found])
     inner = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
     _note_some(f"{folder}: folders in it", sorted(inner))
     return found
@@ -201,6 +197,24 @@ def reference_paths(named: list[Path], folders: list[Path]) -> list[Path]:
     for path in paths:
         once.setdefault(target_of(path), path)
     return list(once.values())
+
+
+def note_if_made_here(named: list[Path]) -> None:
+    """Say which of the references that are named one by one are results of this program."""
+    from fsrst.image import made_here
+
+    for path in named:
+        if made_here(path):
+            note(f"{path}: made by fsrst; its detail is an estimate, and would be taken for true")
+
+
+def note_if_nothing_gained(path: Path, side: int, made: int) -> None:
+    """Say it where a head of ``side`` px was reduced so far that ``made`` px are no more."""
+    if side >= made:
+        note(
+            f"{path}: the head has {side} px already and the result {made}: nothing is gained but"
+            " what the reduction takes away"
+        )
 
 
 def without_input(references: list[tuple[Path, Pixels]], source: Path) -> list[tuple[Path, Pixels]]:

@@ -51,7 +51,7 @@ def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: l
     for path in wanted:
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             raise FsrstError(
-                f"cannot write {path}: unknown picture format {path.suffix or '(no suffix)'};"
+                f"cannot write {path}: results are no {path.suffix or 'files without a suffix'};"
                 " use .png (lossless) or .jpg"
             )
     taken = {target_of(source) for source in sources}

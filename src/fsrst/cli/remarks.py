@@ -51,7 +51,8 @@ def note_if_hardly_used(results: list[dict[str, Any]], heads: bool) -> None:
     used = [r for r in results if len(r["references_left_out"]) < len(r["reference_shares"])]
     if used and max(sum(result["reference_shares"]) for result in used) < HARDLY:
         note(
-            "hardly anything of the references was used: they show another pose or another day than"
-            f" the input{'' if heads else ', or not the head alone as it does (--find-face)'}."
+            "hardly anything of the references was used: they show another pose, another background"
+            " or another day than the input"
+            f"{'' if heads else ', or not the head alone as it does (--find-face)'}."
             " Pictures taken with it, as in one call or one series, help most"
         )

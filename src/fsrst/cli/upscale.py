@@ -13,6 +13,7 @@ from fsrst.cli.inputs import (
     NoFaceError,
     Reader,
     UnusableError,
+    note_if_made_here,
     note_own_references,
     read_references,
     reference_paths,
@@ -169,6 +170,7 @@ def upscale(
             f"--explain: {model} does not say where its detail comes from; use fsrst2 or"
             " fsrst2-small"
         )
+    note_if_made_here(ref or [])
     found = read_references(paths, find_face, ref or [])
     start = time.perf_counter()
     reader = Reader(upscaler, find_face, square, resize, max_side)
@@ -326,7 +328,7 @@ def _write_extra(
     if explain is not None and made.shares is not None:
         from fsrst.evaluate.explanation import explanation
 
-        sheet = explanation(made.lr, made.sr, references, made.shares)
+        sheet = explanation(made.lr, made.sr, references, made.shares, made.left_out)
         write_image(explain, sheet, _SOFTWARE)
 
 

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fsrst.cli.inputs import read_references, reference_paths, square_of_box, unusable_references
+from fsrst.cli.inputs import (
+    note_if_made_here,
+    note_if_nothing_gained,
+    read_references,
+    reference_paths,
+    square_of_box,
+    unusable_references,
+)
 from fsrst.cli.output import note, progress_shown, say, say_json
 from fsrst.cli.places import check_places
 from fsrst.cli.remarks import note_if_all_too_small, note_if_hardly_used, note_left_out
@@ -92,7 +99,8 @@ def video(
     if whole and not (find_face or box):
         raise FsrstError("--whole puts back a head that was cut out; give --find-face or --box too")
     if not source.is_file():
-        what = "it is a folder" if source.is_dir() else "no such file"
+        what = "it is a pipe or device; save it as a file" if source.exists() else "no such file"
+        what = "it is a folder" if source.is_dir() else what
         raise FsrstError(f"cannot read {source}: {what}; expected a clip")
     if source.suffix.lower() in READ_SUFFIXES and source.suffix.lower() != ".gif":
         raise FsrstError(f"{source} is a picture; make it large with `fsrst upscale`")
@@ -106,12 +114,15 @@ def video(
     )
     if max_side is not None and upscaler.lr_size is not None:
         raise FsrstError(f"--max-side: {upscaler.model} takes one size only; leave it out")
+    note_if_made_here(ref or [])
     found = read_references(paths, find_face, ref or [])
     upscaler.set_references([picture for _, picture in found])
     try:
         square = _square(source, find_face, box)
         promised = frames_of(source)[0]
-        frames = _Frames(source, upscaler, found, square, whole, max_side, heads=find_face)
+        frames = _Frames(
+            source, upscaler, found, square, whole, max_side, heads=find_face, length=promised
+        )
         start = time.perf_counter()
         with progress_shown() as progress:
 
@@ -179,6 +190,7 @@ class _Frames:
         max_side: int | None,
         *,
         heads: bool,
+        length: int,
     ) -> None:
         from fsrst.runtime.upscaler import MAX_SIDE
 
@@ -187,7 +199,9 @@ class _Frames:
         self.max_side = max_side or (MAX_SIDE if square else None)
         self.size_in = (0, 0)  # of what is made large: width, height [px]
         self.left_out: list[str] = []
-        self.shares: list[float] | None = None  # of each reference in the first picture's detail
+        self.asked = {0, length // 4, length // 2}  # a clip may begin with a title, or in the dark
+        # of each reference in the detail of that of these pictures which they gave the most
+        self.shares: list[float] | None = None
         self._shape: tuple[int, ...] = ()
 
     def __call__(self, number: int, picture: Pixels) -> Pixels:
@@ -204,25 +218,31 @@ class _Frames:
         lr = crop_to(self._cut(picture), *self.size_in)
         sr = self.upscaler(lr)
         if number == 0:
-            self._remark(lr)
+            note_if_all_too_small(self.references, [self._facts()])
+        if number in self.asked:
+            self._look_at_shares(lr, last=number == max(self.asked))
         if not (self.whole and self.square):
             return sr
         from fsrst.data.faces import put_back
 
         return put_back(sr, picture, self.square)
 
-    def _remark(self, lr: Pixels) -> None:
-        """Say of the first picture, not after the last, that its references gave it nothing."""
-        first: dict[str, Any] = {
+    def _facts(self) -> dict[str, Any]:
+        return {
             "references": self.upscaler.references,
             "references_left_out": self.left_out,
             "size_in": self.size_in,
+            "reference_shares": self.shares,
         }
-        note_if_all_too_small(self.references, [first])
-        if self.upscaler.explains and len(self.left_out) < len(self.references):
-            shares = self.upscaler.explain(lr)[1]
-            self.shares = [round(float(share.mean()), 4) for share in shares]
-            note_if_hardly_used([{**first, "reference_shares": self.shares}], self.heads)
+
+    def _look_at_shares(self, lr: Pixels, *, last: bool) -> None:
+        """Say in the middle of the clip, not after it, that its references give it nothing."""
+        if not self.upscaler.explains or len(self.left_out) == len(self.references):
+            return
+        shares = [round(float(share.mean()), 4) for share in self.upscaler.explain(lr)[1]]
+        self.shares = max(self.shares or shares, shares, key=sum)
+        if last:
+            note_if_hardly_used([self._facts()], self.heads)
 
     def _cut(self, picture: Pixels) -> Pixels:
         if self.square is None:
@@ -252,6 +272,8 @@ class _Frames:
             before, factor = f"{width}x{height}", self.max_side / max(width, height)
             width, height = max(1, round(width * factor)), max(1, round(height * factor))
             note(f"{self.source}: {before} reduced to {width}x{height} (--max-side)")
+        if self.square is not None:
+            note_if_nothing_gained(self.source, self.square[2], self.upscaler.scale * width)
         try:
             self.upscaler.check_size(height, width)
         except FsrstError as error:

@@ -91,7 +91,18 @@ def upright(frame: Any, aspect: Fraction | None = None, *, exact: bool = False) 
     pixels = frame.to_ndarray(format="rgb24", **how)
     if aspect and aspect != 1:
         pixels = resize_bicubic(pixels, max(1, round(frame.width * aspect)), frame.height)
-    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+    return np.ascontiguousarray(_turned(pixels, frame.side_data.get("DISPLAYMATRIX")))
+
+
+def _turned(pixels: Pixels, matrix: Any) -> Pixels:
+    """As a display matrix says (a b u, c d v, x y w of int32; None: as it is), which may hold a
+    mirror: to the nearest quarter turn."""
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(float)
+    if a * d - b * c < 0:
+        pixels, a, b = pixels[:, ::-1], -a, -b
+    return np.rot90(pixels, round(-np.degrees(np.arctan2(b, a)) / 90))
 
 
 def decoded(
@@ -229,7 +240,8 @@ def _rewrite(
                     done.size = picture.shape[1], picture.shape[0]
                     shown = _stream_for(made, video, done.size, threads)
                     kept = {sound.index: _sound_for(made, sound) for sound in sounds}
-                    done.sound = ", ".join(sound.codec_context.name for sound in sounds) or None
+                    codecs = [sound.codec_context.codec.canonical_name for sound in sounds]
+                    done.sound = ", ".join(codecs) or None
                 time = times[video.index].next(frame.pts, frame_step)
                 made.mux(shown.encode(_yuv(picture, time, video.time_base)))
                 done.frames += 1

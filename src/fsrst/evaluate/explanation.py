@@ -50,12 +50,16 @@ def _seen(colours: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[n
 
 
 def explanation(
-    lr: Pixels, sr: Pixels, references: Sequence[Pixels], shares: NDArray[np.float32]
+    lr: Pixels,
+    sr: Pixels,
+    references: Sequence[Pixels],
+    shares: NDArray[np.float32],
+    left_out: Sequence[int] = (),
 ) -> Pixels:
     """A sheet: input, result, map and the result in the map's colours; below, the references.
 
     ``shares`` (N, H, W) as ``Upscaler.explain`` returns them; the map is dark where detail came
-    from no reference.
+    from no reference. ``left_out``: positions of references that were not used.
     """
     height, width = sr.shape[:2]
     colours = colours_of(len(references))
@@ -74,14 +78,15 @@ def explanation(
     )
     if not references:
         return top
-    percent = [f"{share.mean():.0%}" for share in shares]
+    said = [f"{share.mean():.0%}" for share in shares]
+    said[: len(NAMES)] = [f"{name}: {text}" for name, text in zip(NAMES, said, strict=False)]
     framed = [
         Panel(
             f"reference {number + 1}",
             _framed(crop_to(reference, width, height), colours[number]),
-            f"{NAMES[number]}: {share}" if number < len(NAMES) else share,
+            "left out" if number in left_out else said[number],
         )
-        for number, (reference, share) in enumerate(zip(references, percent, strict=True))
+        for number, reference in enumerate(references)
     ]
     rows = [framed[i : i + 4] for i in range(0, len(framed), 4)]
     return sheet([top, *(strip(row, height=panel_height(sr)) for row in rows)])

@@ -1,9 +1,9 @@
-"""Geometric self-ensemble (Lim et al., EDSR, CVPRW 2017, section 3.4), of the mirror alone.
+"""Geometric self-ensemble (Lim et al., EDSR, CVPRW 2017, section 4.3), of the mirror alone.
 
 A face in a mirror is a face: the network is asked for the picture as it is and for its mirror
 image, with the references in the mirror too, and the mean of both is taken. Its errors on the two
-are partly others, so the mean has less. The rotations of the original are left out: no network here
-has seen faces that lie down.
+are partly others, so the mean has less. The rotations of the original are left out: no shipped
+network has seen faces that lie down.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from fsrst.image import (
     to_planes,
 )
 from fsrst.runtime.cores import physical_cores
+from fsrst.runtime.grey import as_grey_as, light_of, with_light_of
 from fsrst.runtime.model_files import GRAPH_SUFFIX, TORCH_SUFFIX, find
 from fsrst.runtime.self_ensemble import SelfEnsemble
 from fsrst.runtime.worth import not_worth_it
@@ -98,7 +99,7 @@ class Upscaler:
         self.references = 0
         self._runner = runner
         self._pictures: list[Pixels] = []
-        self._states: dict[bool, tuple[Floats, ...]] = {}  # of grey references, and of others
+        self._states: dict[str, tuple[Floats, ...]] = {}  # of references "as set", "grey", "none"
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
         self._shown: list[Pixels] = []  # the references at the output's size, of inputs of _judged
         self._left_out: list[int] = []
@@ -114,8 +115,10 @@ class Upscaler:
 
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``), and made grey for inputs that are grey or toned
-        (``fsrst.image.monochrome``). They replace those set before. Those that show no more than
-        an input are left out when it is upscaled (``left_out``).
+        (``fsrst.image.monochrome``). Where all of them are and an input is not, its light is
+        upscaled with them and its colours without, in twice the time. They replace those set
+        before. Those that show no more than an input are left out when it is upscaled
+        (``left_out``).
 
         Raises
         ------
@@ -133,7 +136,8 @@ class Upscaler:
         self.references = len(self._pictures)
         self._states, self._judged = {}, None
         if self.lr_size is not None:
-            self._state_for(self.lr_size, self.lr_size, grey=False)
+            for kind in self._kinds(self.lr_size, self.lr_size, grey=False):
+                self._state_for(self.lr_size, self.lr_size, kind)
 
     def left_out(self, height: int, width: int) -> list[int]:
         """Positions in the list that was set of the references that are not used for inputs of
@@ -222,17 +226,15 @@ class Upscaler:
             for start in range(0, len(members), together):
                 chosen = members[start : start + together]
                 lr = np.stack([to_planes(pictures[i]) for i in chosen])
-                state = self._state_for(lr.shape[2], lr.shape[3], grey)
-                if len(lr) > 1:
-                    state = tuple(np.repeat(tensor, len(lr), axis=0) for tensor in state)
-                made = self._runner.upscale(lr, *state)
+                made = self._call(lr, grey)()
                 for i, planes in zip(chosen, made, strict=True):
-                    results[i] = _as_grey_as(pictures[i], from_planes(planes))
+                    results[i] = as_grey_as(pictures[i], from_planes(planes))
         return [results[i] for i in range(len(pictures))]
 
     def frame_call(self, lr: Pixels) -> Callable[[], Floats]:
-        """A call of the frames' graph alone (of a self-ensemble two), for timing: float32
-        (1, 3, h, w) in, the references encoded before, float32 (1, 3, s*h, s*w) out.
+        """A call of the frames' graph alone (of a self-ensemble two; twice as many where the
+        references alone are grey), for timing: float32 (1, 3, h, w) in, the references encoded
+        before, float32 (1, 3, s*h, s*w) out.
 
         Raises
         ------
@@ -240,9 +242,7 @@ class Upscaler:
             As ``upscaler(lr)``.
         """
         self.check(lr)
-        planes = to_planes(lr)[None]
-        state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
-        return lambda: self._runner.upscale(planes, *state)
+        return self._call(to_planes(lr)[None], monochrome(lr))
 
     def explain(self, lr: Pixels) -> tuple[Pixels, Floats]:
         """Upscale one picture and say where its detail comes from.
@@ -261,31 +261,68 @@ class Upscaler:
                 f"{self.model} does not say where its detail comes from; use fsrst2 or fsrst2-small"
             )
         self.check(lr)
+        height, width = lr.shape[:2]
         planes = to_planes(lr)[None]
-        state = self._state_for(lr.shape[0], lr.shape[1], monochrome(lr))
-        sr, shares = self._runner.explain(planes, *state)
-        used = self._used(lr.shape[0], lr.shape[1])
+        *plain, kind = self._kinds(height, width, monochrome(lr))
+        shown = light_of(planes) if plain else planes
+        sr, shares = self._runner.explain(shown, *self._state_for(height, width, kind))
+        if plain:
+            sr, shares = sr.copy(), shares.copy()  # they are valid until the next call
+            state = self._state_for(height, width, plain[0])
+            sr = with_light_of(self._runner.upscale(planes, *state), sr)
+        used = self._used(height, width)
         every = np.zeros((self.references, *shares.shape[2:]), np.float32)
         every[used] = shares[0, : len(used)]
-        return _as_grey_as(lr, from_planes(sr[0])), every
+        return as_grey_as(lr, from_planes(sr[0])), every
 
-    def _state_for(self, height: int, width: int, grey: bool) -> tuple[Floats, ...]:
-        """The references encoded for inputs of one size [px], ``grey`` or not: both are kept until
-        the size or the references change."""
-        grey = grey and bool(self._pictures)
+    def _call(self, lr: Floats, grey: bool) -> Callable[[], Floats]:
+        """What upscales inputs (B, 3, h, w), ``grey`` or not; their references are encoded here."""
+        batch, _, height, width = lr.shape
+        states = [self._state_for(height, width, kind) for kind in self._kinds(height, width, grey)]
+        if batch > 1:
+            states = [tuple(np.repeat(t, batch, axis=0) for t in state) for state in states]
+        if len(states) == 1:
+            return lambda: self._runner.upscale(lr, *states[0])
+        none, greys = states
+        light = light_of(lr)
+
+        def colours_and_light() -> Floats:
+            colours = self._runner.upscale(lr, *none).copy()  # it is valid until the next call
+            return with_light_of(colours, self._runner.upscale(light, *greys))
+
+        return colours_and_light
+
+    def _kinds(self, height: int, width: int, grey: bool) -> tuple[str, ...]:
+        """The references that inputs of one size [px], ``grey`` or not, are upscaled with; two
+        kinds: their colours without any, their light with grey ones.
+
+        The search compares colours: those of an input fit nowhere in a grey reference.
+        """
+        used = self._used(height, width)
+        if not used:
+            return ("none",)
+        if grey:
+            return ("grey",)
+        if self.explains and all(monochrome(self._shown[i]) for i in used):
+            return ("none", "grey")
+        return ("as set",)
+
+    def _state_for(self, height: int, width: int, kind: str) -> tuple[Floats, ...]:
+        """The references encoded for inputs of one size [px]: "as set", "grey" or "none". They are
+        kept until the size or the references change."""
         if self._size != (height, width):
             self._states, self._size = {}, (height, width)
-        if grey not in self._states:
+        if kind not in self._states:
             high, wide = self.scale * height, self.scale * width
-            used = self._used(height, width)
+            used = [] if kind == "none" else self._used(height, width)
             # a graph has at least one reference; present = 0 takes it out
             refs = np.zeros((1, max(1, len(used)), 3, high, wide), dtype=np.float32)
             present = np.zeros(refs.shape[:2], dtype=np.float32)
             for place, i in enumerate(used):
-                shown = greyed(self._shown[i]) if grey else self._shown[i]
+                shown = greyed(self._shown[i]) if kind == "grey" else self._shown[i]
                 refs[0, place], present[0, place] = to_planes(shown), 1
-            self._states[grey] = self._runner.encode(refs, present)
-        return self._states[grey]
+            self._states[kind] = self._runner.encode(refs, present)
+        return self._states[kind]
 
     def _used(self, height: int, width: int) -> list[int]:
         """Positions of the references that inputs of one size [px] are upscaled with."""
@@ -301,12 +338,6 @@ class Upscaler:
                 f"a batch holds pictures of one size: got {width}x{height} beside"
                 f" {first.shape[1]}x{first.shape[0]}"
             )
-
-
-def _as_grey_as(lr: Pixels, sr: Pixels) -> Pixels:
-    """What comes out of a grey input differs by some levels between its channels."""
-    grey = (lr[..., 0] == lr[..., 1]).all() and (lr[..., 1] == lr[..., 2]).all()
-    return greyed(sr) if grey else sr
 
 
 def open_upscaler(

@@ -3,7 +3,7 @@
 ``hime-small``  as the FSRST paper's authors rebuilt it for Table 1, weaknesses included
 ``hime``        a fair one: wide features, bounded offsets and masks, similarity per pixel
 
-Source: Xiang, Zhu, Wang, Zhu et al., "HIME: Efficient Headshot Image Super-Resolution with Multiple
+Source: Xiang et al., "HIME: Efficient Headshot Image Super-Resolution with Multiple
 Exemplars", WACV 2023. It has no public code. The rebuilt one is in the FSRST authors' repository
 (no licence): its facts were used, none of its lines.
 
