@@ -103,6 +103,7 @@ class Upscaler:
         self._size = (0, 0)  # of the inputs that they are for: height, width [px]
         self._shown: list[Pixels] = []  # the references at the output's size, of inputs of _judged
         self._left_out: list[int] = []
+        self._grey_alone = False  # whether none of the others has colours
         self._judged: tuple[int, int] | None = None
 
     @property
@@ -149,6 +150,9 @@ class Upscaler:
             high, wide = self.scale * height, self.scale * width
             self._shown = [crop_to(picture, wide, high) for picture in self._pictures]
             self._left_out = not_worth_it(self._pictures, self._shown, height, width)
+            self._grey_alone = all(
+                monochrome(shown) for i, shown in enumerate(self._shown) if i not in self._left_out
+            )
             self._judged = (height, width)
         return list(self._left_out)
 
@@ -303,9 +307,7 @@ class Upscaler:
             return ("none",)
         if grey:
             return ("grey",)
-        if self.explains and all(monochrome(self._shown[i]) for i in used):
-            return ("none", "grey")
-        return ("as set",)
+        return ("none", "grey") if self.explains and self._grey_alone else ("as set",)
 
     def _state_for(self, height: int, width: int, kind: str) -> tuple[Floats, ...]:
         """The references encoded for inputs of one size [px]: "as set", "grey" or "none". They are
