@@ -11,9 +11,9 @@ def light_of(planes: Floats) -> Floats:
     return np.repeat(light[:, None], 3, axis=1)
 
 
-def with_light_of(colours: Floats, light: Floats) -> Floats:
-    """(B, 3, h, w) with the luma of another picture of that shape."""
-    return colours + light_of(light) - light_of(colours)
+def with_light_of(colours: Floats, other: Floats, part: Floats) -> Floats:
+    """(B, 3, h, w) whose luma is for a ``part`` (B, 1, h, w) that of another picture."""
+    return colours + part * (light_of(other) - light_of(colours))
 
 
 def as_grey_as(lr: Pixels, sr: Pixels) -> Pixels:

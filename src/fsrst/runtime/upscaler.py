@@ -117,9 +117,9 @@ class Upscaler:
         Each is cropped to the largest centred part of the output's aspect and resized to the
         output's size (``fsrst.image.crop_to``), and made grey for inputs that are grey or toned
         (``fsrst.image.monochrome``). Where all of them are and an input is not, its light is
-        upscaled with them and its colours without, in twice the time. They replace those set
-        before. Those that show no more than an input are left out when it is upscaled
-        (``left_out``).
+        upscaled with them where they serve, and its colours without, in twice the time. They
+        replace those set before. Those that show no more than an input are left out when it is
+        upscaled (``left_out``).
 
         Raises
         ------
@@ -267,13 +267,7 @@ class Upscaler:
         self.check(lr)
         height, width = lr.shape[:2]
         planes = to_planes(lr)[None]
-        *plain, kind = self._kinds(height, width, monochrome(lr))
-        shown = light_of(planes) if plain else planes
-        sr, shares = self._runner.explain(shown, *self._state_for(height, width, kind))
-        if plain:
-            sr, shares = sr.copy(), shares.copy()  # they are valid until the next call
-            state = self._state_for(height, width, plain[0])
-            sr = with_light_of(self._runner.upscale(planes, *state), sr)
+        sr, shares = self._explained(planes, self._states_for(planes, monochrome(lr)))
         used = self._used(height, width)
         every = np.zeros((self.references, *shares.shape[2:]), np.float32)
         every[used] = shares[0, : len(used)]
@@ -281,20 +275,28 @@ class Upscaler:
 
     def _call(self, lr: Floats, grey: bool) -> Callable[[], Floats]:
         """What upscales inputs (B, 3, h, w), ``grey`` or not; their references are encoded here."""
-        batch, _, height, width = lr.shape
-        states = [self._state_for(height, width, kind) for kind in self._kinds(height, width, grey)]
-        if batch > 1:
-            states = [tuple(np.repeat(t, batch, axis=0) for t in state) for state in states]
+        states = self._states_for(lr, grey)
         if len(states) == 1:
             return lambda: self._runner.upscale(lr, *states[0])
-        none, greys = states
-        light = light_of(lr)
+        return lambda: self._explained(lr, states)[0]
 
-        def colours_and_light() -> Floats:
-            colours = self._runner.upscale(lr, *none).copy()  # it is valid until the next call
-            return with_light_of(colours, self._runner.upscale(light, *greys))
+    def _explained(self, lr: Floats, states: list[tuple[Floats, ...]]) -> tuple[Floats, Floats]:
+        """Inputs (B, 3, h, w) upscaled, and the references' shares; of two states (``_kinds``) the
+        light of the second where detail came from references."""
+        if len(states) == 1:
+            return self._runner.explain(lr, *states[0])
+        plain, greys = states
+        colours = self._runner.upscale(lr, *plain).copy()  # it is valid until the next call
+        light, shares = self._runner.explain(light_of(lr), *greys)
+        return with_light_of(colours, light, shares.sum(axis=1, keepdims=True)), shares
 
-        return colours_and_light
+    def _states_for(self, lr: Floats, grey: bool) -> list[tuple[Floats, ...]]:
+        """The references of each of the ``_kinds``, encoded, for a batch of inputs (B, 3, h, w)."""
+        batch, _, height, width = lr.shape
+        states = [self._state_for(height, width, kind) for kind in self._kinds(height, width, grey)]
+        if batch == 1:
+            return states
+        return [tuple(np.repeat(tensor, batch, axis=0) for tensor in state) for state in states]
 
     def _kinds(self, height: int, width: int, grey: bool) -> tuple[str, ...]:
         """The references that inputs of one size [px], ``grey`` or not, are upscaled with; two
