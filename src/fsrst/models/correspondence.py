@@ -6,6 +6,7 @@ Convention: a *place* is where to sample, in [-1, 1] of a picture, x first, as `
 it (align_corners False); a *shift* is a distance from a pixel's own place [output px]; a *phase* is
 one of the places inside an input pixel's block. Phases come last in every shape, behind the
 picture's axes: as runtimes lay out what convolutions make, so nothing is moved between the two.
+Tensors are divided by sizes, sizes not by each other: where they are free the exporter stumbles.
 """
 
 import torch
@@ -95,7 +96,7 @@ def drift_of_blocks(
     still = drift.new_zeros(m, 2, *blocks)
     there = sample(drift, positions(still, identity, size, scale, (scale * (1 - reach),)))
     height, width = size
-    return torch.stack((there[:, 0] * (width / side), there[:, 1] * (height / side)), dim=1)
+    return torch.stack((there[:, 0] * width / side, there[:, 1] * height / side), dim=1)
 
 
 def block_centres(scale: int, reach: int) -> tuple[float, ...]:
@@ -178,7 +179,7 @@ def positions(
     a, b, c, d, e, f = (t.view(-1, 1, 1) for t in theta.flatten(1).unbind(1))
 
     def turned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:  # a distance [output px]
-        x, y = x * (2 / width), y * (2 / height)
+        x, y = x * 2 / width, y * 2 / height
         return a * x + b * y, d * x + e * y
 
     column = torch.arange(w, device=shift.device, dtype=torch.float32) * scale
@@ -220,8 +221,9 @@ def to_blocks(theta: Tensor, size: tuple[int, int], scale: int) -> Tensor:
     """Theta (M, 2, 3) that sends the centre of a block to its first pixel: there ``block_values``
     keeps the value of that block of a picture of ``size`` (height, width)."""
     height, width = size
-    back = [[0, 0, (scale - 1) / width], [0, 0, (scale - 1) / height]]
-    return theta - theta.new_tensor(back)
+    back = theta.new_zeros(2, 2, 3)  # along the width, and along the height
+    back[0, 0, 2] = back[1, 1, 2] = scale - 1
+    return theta - back[0] / width - back[1] / height
 
 
 def sample(picture: Tensor, place: Tensor) -> Tensor:
