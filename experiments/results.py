@@ -80,10 +80,9 @@ REMARKS = {  # what a reader of an experiment's tables has to know beside what i
     " the coarse transformer still learned from colours, which it did not see later. The run of"
     " FSRST-small is of the fifth session of that day, on the same samples, with the same"
     " augmentation and seed.",
-    "alignment": "A was trained by the code of commit d162905, uncommitted then: three of ten maps"
-    " were small ones, and a tenth of the picture's difference was in the loss. Both are deleted"
-    " since, on people of the train split kept aside (docs/log.md, eighteenth session): the command"
-    " trains without them now.",
+    "alignment": "A and B were trained by the code of commit 4473bb0 and those up to a9e3c0d, whose"
+    " losses are today's; they were measured by the commit named below, which gave both runs the"
+    " names of their losses.",
     "stability": "FSRST2-small's runs in the first table are of an earlier state of the network,"
     " before its search and drift were made smaller and references' light was matched (docs/log.md,"
     " 2026-11-25); those of the released network, and of FSRST2, stand in the second.\n\n"

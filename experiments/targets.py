@@ -152,7 +152,7 @@ def experiment_targets() -> list[dict[str, Any]]:
         lines += [
             {**target, "what": f"alignment {target['what']}"}
             for target in alignment["targets"]
-            if target["what"].startswith(("A, network:", "A, network, then least squares:"))
+            if not target["what"].startswith(("A, network, twice:", "A, network, three times:"))
         ]
     return lines
 
