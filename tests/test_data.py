@@ -366,6 +366,18 @@ def test_light_and_damage_are_of_references_alone(tmp_path: Path, change: str) -
     assert not torch.equal(plain["refs"], changed["refs"])
 
 
+def test_some_samples_keep_their_references_as_they_are_found(tmp_path: Path) -> None:
+    changes = {"refs_translate": 0.2, "refs_light": 0.5, "refs_damage": 1.0}
+    manifest = make(tmp_path)
+    plain, changed, mixed = (
+        training_set(manifest, **options).batch(0, 64)["refs"].flatten(1)
+        for options in ({}, changes, {**changes, "refs_as_found": 0.5})
+    )
+    assert (plain != changed).any(dim=1).all()
+    as_found = (plain == mixed).all(dim=1)
+    assert 20 < as_found.sum() < 44
+
+
 def test_shared_light_and_colour_are_one_for_the_target_and_its_references(tmp_path: Path) -> None:
     manifest = make(tmp_path)
     plain, changed = (

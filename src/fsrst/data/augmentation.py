@@ -19,6 +19,7 @@ PROBABILITIES = (
     "reduced",
     "lr_damage",
     "refs_damage",
+    "refs_as_found",
     "one_reference",
     "reference_dropout",
     "wrong_person",
@@ -53,6 +54,7 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
+    refs_as_found: float = 0.0  # probability that the ``refs_`` changes above leave a sample alone
     lr_damage: float = 0.0  # probability that an input went through ``degrade_poorly``
     one_reference: float = 0.0  # probability that a sample keeps one of its references
     # probability that a sample keeps only 0..n-1 of its references, where it does not keep one

@@ -204,13 +204,18 @@ class TrainingSet:
         cut = self._cut(store, rng)
         tones = draw_tones(rng, options.light, options.colour)
         hrs = [relight(move(self._taken(store, file, cut), shared), tones) for file in files]
+        change = not (options.refs_as_found and rng.random() < options.refs_as_found)
         refs = []
         for i in chosen:
-            own = draw_affine(rng, options.refs_degrees, options.refs_translate, options.refs_zoom)
+            own = own_tones = None
+            if change:
+                own = draw_affine(
+                    rng, options.refs_degrees, options.refs_translate, options.refs_zoom
+                )
+                own_tones = draw_tones(rng, options.refs_light, options.refs_colour)
             reference = move(self._taken(store, pool[i], cut), compose(shared, own))
-            reference = relight(reference, tones)
-            own_tones = draw_tones(rng, options.refs_light, options.refs_colour)
-            refs.append(damage(relight(reference, own_tones), rng, options.refs_damage))
+            reference = relight(relight(reference, tones), own_tones)
+            refs.append(damage(reference, rng, options.refs_damage if change else 0))
         if options.flip and rng.random() < 0.5:
             hrs, refs = [hr[:, ::-1] for hr in hrs], [ref[:, ::-1] for ref in refs]
         if options.quarter_turns:
