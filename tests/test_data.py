@@ -56,13 +56,13 @@ def make(
 
 
 def training_set(manifest: Manifest, **changes: object) -> TrainingSet:
-    others = ("holdout", "sharing", "seed")
+    others = ("holdout", "sharing", "seed", "n_references")
     augmentation = Augmentation(**{k: v for k, v in changes.items() if k not in others})
     return TrainingSet(
         [manifest],
         "train",
         scale=4,
-        n_references=3,
+        n_references=int(changes.get("n_references", 3)),
         augmentation=augmentation,
         seed=int(changes.get("seed", 13)),
         targets_per_set=int(changes.get("sharing", 1)),
@@ -376,6 +376,17 @@ def test_some_samples_keep_their_references_as_they_are_found(tmp_path: Path) ->
     assert (plain != changed).any(dim=1).all()
     as_found = (plain == mixed).all(dim=1)
     assert 20 < as_found.sum() < 44
+
+
+def test_what_happens_to_references_is_nothing_to_a_network_without(tmp_path: Path) -> None:
+    """So Table 1's networks without references are the same by tables.yaml and -unmoved.yaml."""
+    changes = {"refs_translate": 0.04, "refs_degrees": 4, "refs_zoom": 0.04, "refs_light": 0.1}
+    shared = {"n_references": 0, "flip": True, "reference_dropout": 0.1, "wrong_person": 0.05}
+    manifest = make(tmp_path)
+    plain, changed = (
+        training_set(manifest, **shared, **more).batch(0, 64) for more in ({}, changes)
+    )
+    assert all(torch.equal(plain[key], changed[key]) for key in plain)
 
 
 def test_shared_light_and_colour_are_one_for_the_target_and_its_references(tmp_path: Path) -> None:

@@ -40,7 +40,12 @@ import published
 import results
 import stability
 import watch
-from targets import cost_targets, experiment_targets, stability_targets
+from targets import (
+    across_configs_targets,
+    cost_targets,
+    experiment_targets,
+    stability_targets,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -665,12 +670,27 @@ def test_failed_runs_and_missing_seeds_miss_the_target_of_stability() -> None:
 
 
 def cell_of(model: str, psnr: float, data_hash: str = "a") -> dict[str, Any]:
-    """What the target of equal samples asks of a cell of Table 1."""
+    """What the targets of equal samples and of two configs ask of a cell of Table 1."""
     data = {"name": "call", "hash": data_hash}
     training = {"samples": 400.0, "batch_size": 4}
-    summary = {"conditions": {"right": {"psnr_mean": psnr}}}
+    summary = {"conditions": dict.fromkeys(("right", "none"), {"psnr_mean": psnr})}
+    length = {"minutes": 60.0, "asked_samples": None}
     found = {"model": model, "config": "tables.yaml", "seed": 13, "train": data, "test": data}
-    return {**found, "training": training, "summary": summary}
+    return {**found, **length, "training": training, "summary": summary}
+
+
+def test_a_network_without_references_is_compared_with_those_of_another_config() -> None:
+    """Where its own table has it, that table's claim is the target."""
+    calm = {**cell_of("fsrst", 30.0), "config": "tables-unmoved.yaml"}
+    plain, resnet = cell_of("fsrst", 29.0), cell_of("resnet", 29.5)
+    (found,) = across_configs_targets([calm, plain, resnet, {**resnet, "seed": 14}])
+    assert (found["reached"], found["met"]) == (0.5, True)
+    assert found["what"] == (
+        "fsrst by tables-unmoved.yaml over resnet by tables.yaml, call, 60 minutes, batches of 4"
+        " each, seed 13 [dB]"
+    )
+    for other in ({"minutes": 20.0}, {"config": "tables-unmoved.yaml"}, {"train": {"hash": "b"}}):
+        assert across_configs_targets([calm, {**resnet, **other}]) == []
 
 
 def test_targets_come_from_what_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
