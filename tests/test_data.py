@@ -13,6 +13,7 @@ from PIL import Image
 from fsrst.data.augmentation import (
     Augmentation,
     compose,
+    cut_out,
     damage,
     draw_affine,
     draw_tones,
@@ -364,6 +365,28 @@ def test_light_and_damage_are_of_references_alone(tmp_path: Path, change: str) -
     plain, changed = (training_set(manifest, **{change: v}).batch(0, 8) for v in (0.0, 0.9))
     assert torch.equal(plain["hr"], changed["hr"]) and torch.equal(plain["lr"], changed["lr"])
     assert not torch.equal(plain["refs"], changed["refs"])
+
+
+def test_references_before_another_background(tmp_path: Path) -> None:
+    """The middle stays, the corners are one tone or another picture, in about half of samples."""
+    manifest = make(tmp_path)
+    plain, changed = (training_set(manifest, refs_background=v).batch(0, 64) for v in (0.0, 0.5))
+    assert torch.equal(plain["hr"], changed["hr"]) and torch.equal(plain["lr"], changed["lr"])
+    size = plain["refs"].shape[-1]
+    middle = slice(size * 3 // 8, size * 5 // 8)
+    assert torch.equal(plain["refs"][..., middle, middle], changed["refs"][..., middle, middle])
+    corners = [0, -1]
+    differ = (plain["refs"] != changed["refs"])[..., corners, :][..., corners]
+    assert 20 < differ.flatten(1).any(dim=1).sum() < 44
+
+
+def test_a_cut_out_head_has_no_edge_of_its_own() -> None:
+    picture = np.full((64, 64, 3), 90, np.uint8)
+    covered = cut_out(picture, np.array([90, 90, 200], np.uint8), np.random.default_rng(0))
+    assert (covered[..., :2] == 90).all()
+    assert covered[32, 32, 2] == 90 and covered[0, 0, 2] == 200
+    steps = np.abs(np.diff(covered[32, :, 2].astype(int)))
+    assert 0 < steps.max() < 60
 
 
 def test_some_samples_keep_their_references_as_they_are_found(tmp_path: Path) -> None:

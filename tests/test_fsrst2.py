@@ -322,6 +322,18 @@ def test_references_in_another_light_serve_as_well(
         assert error(changed) < 0.4 * alone
 
 
+@pytest.mark.parametrize("behind", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("gain", [1.0, 0.7])
+def test_the_light_of_a_face_is_found_before_another_background(behind: float, gain: float) -> None:
+    seen = thumbnail(planes(draw_face(5, 0, 128)))
+    picture = torch.full_like(seen, behind)
+    middle = slice(4, 28)
+    picture[..., middle, middle] = seen[..., middle, middle] * gain
+    found, offset = matched_light(picture, seen)
+    assert found.flatten().tolist() == pytest.approx([1 / gain] * 3, rel=0.15)
+    assert offset.abs().max() < 0.08
+
+
 def test_a_picture_of_something_else_keeps_its_light() -> None:
     generator = torch.Generator().manual_seed(3)
     picture, other = torch.rand(2, 4, 3, 32, 32, generator=generator)

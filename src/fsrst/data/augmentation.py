@@ -19,6 +19,7 @@ PROBABILITIES = (
     "reduced",
     "lr_damage",
     "refs_damage",
+    "refs_background",
     "refs_as_found",
     "one_reference",
     "reference_dropout",
@@ -54,6 +55,7 @@ class Augmentation:
     refs_light: float = 0.0  # independent gain and gamma of a reference, 1 +- light
     refs_colour: float = 0.0  # independent gain of each of its channels, 1 +- colour
     refs_damage: float = 0.0  # probability that a reference was kept small, or as a poor JPEG
+    refs_background: float = 0.0  # probability that a sample's references have another background
     refs_as_found: float = 0.0  # probability that the ``refs_`` changes above leave a sample alone
     lr_damage: float = 0.0  # probability that an input went through ``degrade_poorly``
     one_reference: float = 0.0  # probability that a sample keeps one of its references
@@ -150,6 +152,17 @@ def relight(picture: Pixels, tones: Tones | None) -> Pixels:
         return picture
     lit: Pixels = np.take_along_axis(tones, picture.reshape(-1, 3), axis=0).reshape(picture.shape)
     return lit
+
+
+def cut_out(picture: Pixels, background: Pixels, rng: Generator) -> Pixels:
+    """A head in the middle of the square picture before another ``background``, (3,) or a picture
+    of the same size: all but an ellipse is covered, as roughly as video calls do it."""
+    place = (np.arange(picture.shape[0]) + 0.5) / picture.shape[0] - 0.5
+    width, height = rng.uniform(0.28, 0.4), rng.uniform(0.38, 0.5)  # half axes [of the size]
+    distance = np.hypot(place / width, place[:, None] / height)  # 1 on the ellipse
+    share = np.clip((1.1 - distance) / 0.2, 0, 1)[..., None]
+    covered: Pixels = np.rint(picture * share + background * (1 - share)).astype(np.uint8)
+    return covered
 
 
 def damage(picture: Pixels, rng: Generator, probability: float) -> Pixels:

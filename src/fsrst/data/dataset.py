@@ -19,6 +19,7 @@ from torch import Tensor
 from fsrst.data.augmentation import (
     Augmentation,
     compose,
+    cut_out,
     damage,
     draw_affine,
     draw_tones,
@@ -205,6 +206,7 @@ class TrainingSet:
         tones = draw_tones(rng, options.light, options.colour)
         hrs = [relight(move(self._taken(store, file, cut), shared), tones) for file in files]
         change = not (options.refs_as_found and rng.random() < options.refs_as_found)
+        background = self._background(store, rng) if change and options.refs_background else None
         refs = []
         for i in chosen:
             own = own_tones = None
@@ -213,7 +215,10 @@ class TrainingSet:
                     rng, options.refs_degrees, options.refs_translate, options.refs_zoom
                 )
                 own_tones = draw_tones(rng, options.refs_light, options.refs_colour)
-            reference = move(self._taken(store, pool[i], cut), compose(shared, own))
+            reference = store[pool[i]]
+            if background is not None:
+                reference = cut_out(reference, background, rng)
+            reference = move(self._sized(reference[cut]), compose(shared, own))
             reference = relight(relight(reference, tones), own_tones)
             refs.append(damage(reference, rng, options.refs_damage if change else 0))
         if options.flip and rng.random() < 0.5:
@@ -240,9 +245,21 @@ class TrainingSet:
             top, left = rng.integers(store.size - side + 1, size=2)
         return slice(top, top + side), slice(left, left + side)
 
+    def _background(self, store: Store, rng: Generator) -> Pixels | None:
+        """By ``refs_background`` a tone or a picture of ``store``, or else None."""
+        if rng.random() >= self.augmentation.refs_background:
+            return None
+        if rng.random() < 0.5:
+            return rng.integers(256, size=3, dtype=np.uint8)
+        others = self._of_set[store]
+        return store[others[rng.integers(len(others))].target]
+
     def _taken(self, store: Store, file: str, cut: tuple[slice, slice]) -> Pixels:
         """That part of a picture of ``store``, in the samples' size."""
-        return resize_bicubic(store[file][cut], self.size, self.size)
+        return self._sized(store[file][cut])
+
+    def _sized(self, picture: Pixels) -> Pixels:
+        return resize_bicubic(picture, self.size, self.size)
 
     def _tensors(
         self, hrs: Sequence[Pixels], refs: Sequence[Pixels], lrs: Sequence[Pixels] | None = None

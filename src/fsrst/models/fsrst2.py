@@ -43,6 +43,7 @@ from fsrst.models.pose import (
     MISFIT_RATIO,
     POSE_SIDE,
     CoarseTransformer,
+    central_mean,
     lay,
     matched_light,
     pose_error,
@@ -232,8 +233,8 @@ class FSRST2(ReferenceSR):
             blocks = F.avg_pool2d(seen, COARSE)
             theta = ways[: b * n]
             if count > 1:
-                wrong = laid.view(count, b * n, *laid.shape[1:]) - blocks
-                misfit = squares(wrong).mean(dim=(2, 3, 4))
+                wrong = central_mean(squares(laid - blocks.repeat(count, 1, 1, 1)))
+                misfit = wrong.view(count, b * n, 3).sum(dim=2)
                 better = misfit[1] < MISFIT_RATIO * misfit[0]
                 theta, drift, laid = (second_where(better, way) for way in (ways, drift, laid))
             more, further = matched_light(laid, blocks)

@@ -2,7 +2,10 @@
 
 References and input are compared as thumbnails of one size, whatever theirs: the paper's spatial
 transformer (eq. 2-5), bounded, says where a head is, and two moments of its colours how it is lit.
+What is behind a face may be another place: the middle of the pictures counts, and the rest little.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,8 @@ from fsrst.models.correspondence import COARSE, positions, sample, squares
 POSE_SIDE = 32  # of a thumbnail [px]
 POSE_LIMIT = 0.4  # largest change of each of theta's six numbers
 MISFIT_RATIO = 0.9  # theta and light are changed where that brings the misfit below this part of it
+CENTRAL = (0.7, 1e-3)  # as much for the middle's light, and by so much: mean square of a colour
+MIDDLE = 0.35  # how far a picture's middle reaches from its centre [of its side]
 GAIN_LIMIT = 2.5  # of a change of light, each way; there are two
 
 
@@ -67,16 +72,42 @@ def lay(thumbnails: Tensor, theta: Tensor, drift: Tensor) -> Tensor:
 
 def matched_light(picture: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Gain and offset (M, 3, 1, 1) that give ``picture`` (M, 3, t, t) the means and deviations of
-    ``other``'s colours, where that makes them clearly more alike; else 1 and 0."""
-    mean, other_mean = (p.mean(dim=(2, 3), keepdim=True) for p in (picture, other))
-    deviation = squares(picture - mean).mean(dim=(2, 3), keepdim=True).sqrt()
-    other_deviation = squares(other - other_mean).mean(dim=(2, 3), keepdim=True).sqrt()
-    gain = (other_deviation / (deviation + 1e-3)).clamp(1 / GAIN_LIMIT, GAIN_LIMIT)
-    offset = other_mean - gain * mean
-    before = squares(picture - other).mean(dim=(1, 2, 3), keepdim=True)
-    after = squares(picture * gain + offset - other).mean(dim=(1, 2, 3), keepdim=True)
-    better = (after < MISFIT_RATIO * before).to(gain.dtype)
-    return better * gain + (1 - better), better * offset
+    ``other``'s colours, where that makes them clearly more alike; else 1 and 0. Those of the middle
+    instead, where that makes the middle much more alike still: behind the face is another place.
+    """
+    gain = torch.ones_like(picture[:, :, :1, :1])
+    offset = torch.zeros_like(gain)
+    for mean, ratio, least in ((whole_mean, MISFIT_RATIO, 0.0), (central_mean, *CENTRAL)):
+        level, other_level = mean(picture), mean(other)
+        deviation = mean(squares(picture - level)).sqrt()
+        other_deviation = mean(squares(other - other_level)).sqrt()
+        found = (other_deviation / (deviation + 1e-3)).clamp(1 / GAIN_LIMIT, GAIN_LIMIT)
+        lift = other_level - found * level
+        before = mean(squares(picture * gain + offset - other)).mean(dim=1, keepdim=True)
+        after = mean(squares(picture * found + lift - other)).mean(dim=1, keepdim=True)
+        better = (after + least < ratio * before).to(gain.dtype)
+        gain = better * found + (1 - better) * gain
+        offset = better * lift + (1 - better) * offset
+    return gain, offset
+
+
+def whole_mean(picture: Tensor) -> Tensor:
+    """(M, C, t, t) -> (M, C, 1, 1)."""
+    return picture.mean(dim=(2, 3), keepdim=True)
+
+
+def central_mean(picture: Tensor) -> Tensor:
+    """(M, C, t, t) -> (M, C, 1, 1): the mean in a smooth window about the middle, where faces are.
+
+    It ends within the face: a background is so far from a face's few tones that its hundredth part
+    would be half of their deviation.
+    """
+    side = picture.shape[-1]
+    place = (torch.arange(side, device=picture.device, dtype=torch.float32) + 0.5) / side
+    distance = ((place - 0.5).abs() / MIDDLE).clamp(max=1)
+    weights = torch.cos(distance * (math.pi / 2)) ** 2
+    weights = weights / weights.sum()
+    return (picture * (weights[:, None] * weights)).sum(dim=(2, 3), keepdim=True)
 
 
 def second_where(second: Tensor, ways: Tensor) -> Tensor:
