@@ -109,7 +109,7 @@ def without_places(header: dict[str, Any], name: str) -> dict[str, Any]:
     for key in ("data", "large_data"):
         options[key] = [f"data/{Path(place).name}" for place in options.get(key, [])]
     options["out"] = f"runs/{name}"
-    options.pop("threads")
+    options.pop("threads", None)  # a shipped file, released again in new graphs, has none
     if options["init_from"]:
         options["init_from"] = f"runs/{Path(options['init_from']).parent.name}/model.safetensors"
     return {**header, "training": {**header["training"], "options": options}}
