@@ -20,7 +20,7 @@ from numpy.random import Generator
 from PIL import Image
 from protocol import command_of, finished
 
-from fsrst.data.augmentation import as_jpeg
+from fsrst.data.augmentation import as_jpeg, cut_out
 from fsrst.data.degradation import degrade, noisy
 from fsrst.data.manifest import Manifest, load_manifest
 from fsrst.evaluate.metrics import psnr
@@ -70,6 +70,15 @@ def kept_small(part: float) -> Callable[[Pixels], Pixels]:
     return damaged
 
 
+def before(tone: int) -> Callable[[Pixels], Pixels]:
+    """A reference whose head stands before a wall of that grey."""
+
+    def damaged(picture: Pixels) -> Pixels:
+        return cut_out(picture, np.full(3, tone, np.uint8), 0.34, 0.44)
+
+    return damaged
+
+
 # name -> which of the references, and what befalls them
 REFERENCE_DAMAGES: dict[str, tuple[slice, Callable[[Pixels], Pixels]]] = {
     "whole": (slice(0), kept_small(1)),
@@ -77,6 +86,8 @@ REFERENCE_DAMAGES: dict[str, tuple[slice, Callable[[Pixels], Pixels]]] = {
     "all but one at 0.25": (slice(1, None), kept_small(0.25)),
     "grey": (slice(None), greyed),
     "all but one grey": (slice(1, None), greyed),
+    "before white": (slice(None), before(255)),
+    "before black": (slice(None), before(0)),
     **{f"JPEG {q}": (slice(None), lambda picture, q=q: as_jpeg(picture, q)) for q in (50, 30, 10)},
 }
 
@@ -159,8 +170,9 @@ def markdown(result: dict[str, Any]) -> str:
         f" {result['date'][:10]}. Mean PSNR [dB] of all pictures; the noise is Gaussian, in grey"
         " levels; JPEG by quality, at the input's size. The first column is the protocol of all"
         " other tables. Damaged references: all three kept at a part of their size and enlarged"
-        " again, without colours, or a JPEG, beside an input without damage; 0.25 is the input's"
-        " own size: enlarged from that they are known by their detail, and left out"
+        " again, without colours, white or black all around an ellipse about the head (the whole"
+        " picture is scored), or a JPEG, beside an input without damage; 0.25 is the input's own"
+        " size: enlarged from that they are known by their detail, and left out"
         " (`Upscaler.left_out`)."
     ]
     for found in result["sets"]:

@@ -382,7 +382,7 @@ def test_references_before_another_background(tmp_path: Path) -> None:
 
 def test_a_cut_out_head_has_no_edge_of_its_own() -> None:
     picture = np.full((64, 64, 3), 90, np.uint8)
-    covered = cut_out(picture, np.array([90, 90, 200], np.uint8), np.random.default_rng(0))
+    covered = cut_out(picture, np.array([90, 90, 200], np.uint8), 0.3, 0.4)
     assert (covered[..., :2] == 90).all()
     assert covered[32, 32, 2] == 90 and covered[0, 0, 2] == 200
     steps = np.abs(np.diff(covered[32, :, 2].astype(int)))

@@ -28,6 +28,9 @@ PROBABILITIES = (
 # 1 +- the value, which stays above 0
 FACTORS = ("zoom", "light", "colour", "refs_zoom", "refs_light", "refs_colour")
 
+# half axes of the ellipse of a head that is cut out [fraction of the size]
+HEAD_WIDTH, HEAD_HEIGHT = (0.28, 0.4), (0.38, 0.5)
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -154,11 +157,11 @@ def relight(picture: Pixels, tones: Tones | None) -> Pixels:
     return lit
 
 
-def cut_out(picture: Pixels, background: Pixels, rng: Generator) -> Pixels:
+def cut_out(picture: Pixels, background: Pixels, width: float, height: float) -> Pixels:
     """A head in the middle of the square picture before another ``background``, (3,) or a picture
-    of the same size: all but an ellipse is covered, as roughly as video calls do it."""
+    of the same size: all but an ellipse of these half axes [fraction of the size] is covered, as
+    roughly as video calls do it."""
     place = (np.arange(picture.shape[0]) + 0.5) / picture.shape[0] - 0.5
-    width, height = rng.uniform(0.28, 0.4), rng.uniform(0.38, 0.5)  # half axes [of the size]
     distance = np.hypot(place / width, place[:, None] / height)  # 1 on the ellipse
     share = np.clip((1.1 - distance) / 0.2, 0, 1)[..., None]
     covered: Pixels = np.rint(picture * share + background * (1 - share)).astype(np.uint8)

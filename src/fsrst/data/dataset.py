@@ -17,6 +17,8 @@ from numpy.random import Generator
 from torch import Tensor
 
 from fsrst.data.augmentation import (
+    HEAD_HEIGHT,
+    HEAD_WIDTH,
     Augmentation,
     compose,
     cut_out,
@@ -217,7 +219,8 @@ class TrainingSet:
                 own_tones = draw_tones(rng, options.refs_light, options.refs_colour)
             reference = store[pool[i]]
             if background is not None:
-                reference = cut_out(reference, background, rng)
+                head = rng.uniform(*HEAD_WIDTH), rng.uniform(*HEAD_HEIGHT)
+                reference = cut_out(reference, background, *head)
             reference = move(self._sized(reference[cut]), compose(shared, own))
             reference = relight(relight(reference, tones), own_tones)
             refs.append(damage(reference, rng, options.refs_damage if change else 0))
