@@ -2,7 +2,7 @@
 
 References and input are compared as thumbnails of one size, whatever theirs: the paper's spatial
 transformer (eq. 2-5), bounded, says where a head is, and two moments of its colours how it is lit.
-What is behind a face may be another place: the middle of the pictures counts, and the rest little.
+What is behind a face may be another place, so the middle of the pictures has the last word.
 """
 
 import math
