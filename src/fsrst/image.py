@@ -25,8 +25,8 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # a .bmp can hold no notes
-READ_SUFFIXES = (*IMAGE_SUFFIXES, ".bmp", ".jfif", ".gif")  # of a .gif the first picture
+WRITTEN_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # a .bmp can hold no notes
+READ_SUFFIXES = (*WRITTEN_SUFFIXES, ".bmp", ".jfif", ".gif")  # of a .gif the first picture
 MAX_PIXELS = 100_000_000
 LONGEST = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # side [px] that a format can hold
 MONOCHROME = 2.0  # [grey levels]; colour photographs of faces have 2.6 and more
@@ -254,7 +254,7 @@ def write_image(path: str | Path, pixels: Pixels, notes: Mapping[str, str] | Non
     """
     path = Path(path)
     check_picture(pixels, f"what is written to {path}")
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    if path.suffix.lower() not in WRITTEN_SUFFIXES:
         raise FsrstError(
             f"cannot write {path}: results are no {path.suffix or 'files without a suffix'};"
             " use .png (lossless) or .jpg"

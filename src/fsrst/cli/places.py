@@ -11,7 +11,7 @@ from fsrst.files import target_of
 
 def jobs_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """(input, output) of every picture to make."""
-    from fsrst.image import IMAGE_SUFFIXES
+    from fsrst.image import WRITTEN_SUFFIXES
 
     if not source.is_dir():
         if not source.exists():
@@ -21,7 +21,7 @@ def jobs_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
         return [(source, output)]
     if output.exists() and not output.is_dir():
         raise FsrstError(f"{source} is a folder, so {output} must be one too; it is a file")
-    if output.suffix.lower() in IMAGE_SUFFIXES and not output.exists():
+    if output.suffix.lower() in WRITTEN_SUFFIXES and not output.exists():
         raise FsrstError(
             f"{source} is a folder, so {output} becomes one too; name it without {output.suffix}"
         )
@@ -42,14 +42,14 @@ def jobs_of(source: Path, output: Path) -> list[tuple[Path, Path]]:
 
 def check_outputs(outputs: list[Path], extra: dict[str, Path | None], sources: list[Path]) -> None:
     """Refuse before anything is computed what could only fail or destroy an input later."""
-    from fsrst.image import IMAGE_SUFFIXES
+    from fsrst.image import WRITTEN_SUFFIXES
 
     asked = {option: path for option, path in extra.items() if path is not None}
     for option in asked if len(outputs) > 1 else ():
         raise FsrstError(f"{option} shows one picture; upscale that picture alone")
     wanted = [*outputs, *asked.values()]
     for path in wanted:
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+        if path.suffix.lower() not in WRITTEN_SUFFIXES:
             raise FsrstError(
                 f"cannot write {path}: results are no {path.suffix or 'files without a suffix'};"
                 " use .png (lossless) or .jpg"
