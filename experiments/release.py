@@ -330,9 +330,11 @@ CONTINUED = (
     " seventh, which is longer and has another loss, chosen on training people, of the eighth,"
     " which shows faces of the clips in all sizes and in other light, because the part before"
     " gained more on its training people than on those of the val splits, of the ninth, in"
-    " which a fifth of the batches hold inputs of 64x64 px, and of the tenth, which fsrst2 alone"
-    " has: half of its samples have one reference, because of what one alone gave on the clips' val"
-    " split (docs/log.md)"
+    " which a fifth of the batches hold inputs of 64x64 px, of one that fsrst2 alone has, in which"
+    " half of the samples have one reference, because of what one alone gave on the clips' val split,"
+    " and of the last, in which half of the samples keep their references as they are found, chosen"
+    " on training people, and others have them before another background, because a reader found"
+    " such references worthless (docs/log.md)"
 )
 CALL = (
     ". That references stay as they are found, and batches are of 4, was chosen on people of the"
@@ -344,7 +346,8 @@ CALL = (
 EARLIER: dict[str, tuple[int, int, str | None]] = {
     "17b00661f0a32a92": (80_000, 13, None),  # fsrst-photo
     "2694ccc670c43c02": (80_000, 13, None),  # fsrst-small-photo
-    "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),  # fsrst2
+    "d9a50ba474d4805d": (64_000, 22, "86f27d317b14eca8"),  # fsrst2
+    "86f27d317b14eca8": (80_000, 21, "2d7378357d8e3914"),
     "2d7378357d8e3914": (80_000, 20, "7a606964c557c8d1"),
     "7a606964c557c8d1": (64_000, 19, "3c72c1835ecc7d4a"),
     "3c72c1835ecc7d4a": (40_000, 18, "e5b98f537c096518"),
@@ -353,7 +356,8 @@ EARLIER: dict[str, tuple[int, int, str | None]] = {
     "fcee80b936743af8": (60_000, 15, "c2624d9eb64db9ae"),
     "c2624d9eb64db9ae": (8_000, 14, "1ace1f7dcfc97524"),
     "1ace1f7dcfc97524": (54_000, 13, None),
-    "a8b27bb90469edde": (160_000, 20, "5a636db8ede76f05"),  # fsrst2-small
+    "84f13a84eb8b0086": (160_000, 21, "a8b27bb90469edde"),  # fsrst2-small
+    "a8b27bb90469edde": (160_000, 20, "5a636db8ede76f05"),
     "5a636db8ede76f05": (128_000, 19, "429d4a806aa78332"),
     "429d4a806aa78332": (40_000, 18, "ef8b035a6f69d4e5"),
     "ef8b035a6f69d4e5": (40_000, 17, "c6c05ee632e415dc"),
@@ -374,7 +378,8 @@ PARTS = {
     "-longer": "-longer",
     "-people": "-people",
     "-sizes": "-sizes",
-    "-single": "-single",
+    "-single": "-single",  # of fsrst2 alone
+    "-found": "-found",
 }
 UNDAMAGED = (
     "- 32x32 inputs made by a bicubic reduction; other blurs, noise and compression were not"
@@ -413,7 +418,9 @@ def config_of(name: str, options: dict[str, Any]) -> str:
     if not options["init_from"]:
         return f"cpu-{name}"
     parts = list(PARTS)
-    return f"cpu-{name}{PARTS[parts[parts.index(_part(options, name)) + 1]]}"
+    later = (PARTS[part] for part in parts[parts.index(_part(options, name)) + 1 :])
+    mine = (f"cpu-{name}{ending}" for ending in later)
+    return next(config for config in mine if (ROOT / f"configs/{config}.yaml").exists())
 
 
 def _part(options: dict[str, Any], name: str) -> str:

@@ -131,6 +131,23 @@ def test_model_cards_tell_the_whole_training(monkeypatch: pytest.MonkeyPatch) ->
         release.budget({**training, "started_from": "0123456789abcdef"})
 
 
+@pytest.mark.parametrize(
+    ("name", "started_from", "config"),
+    [
+        ("fsrst2", "fsrst2-sizes", "cpu-fsrst2-single"),
+        ("fsrst2", "fsrst2-single", "cpu-fsrst2-found"),
+        ("fsrst2-small", "fsrst2-small-sizes", "cpu-fsrst2-small-found"),  # it has no -single
+    ],
+)
+def test_a_card_names_the_config_of_the_last_part(
+    name: str, started_from: str, config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    release = importlib.import_module("release")
+    options = {"init_from": f"runs/{started_from}/model.safetensors"}
+    assert release.config_of(name, options) == config
+
+
 def test_the_annotated_trees_name_files_that_exist() -> None:
     for page in (ROOT / "README.md", ROOT / "ARCHITECTURE.md"):
         text = page.read_text(encoding="utf-8")
