@@ -18,7 +18,6 @@ from fsrst.models.blocks import full_precision, nan_if_lost
 SHARPNESS, NOISE = 0.2, 1e-4  # how much worse than the best a shift may be and still count
 COARSE, DRIFT = 2, 2  # the drift belongs to blocks of 2x2 px, and is at most 2 blocks [thumbnail]
 FAR = 1e-3  # cost of a drift, for each pixel of its length
-WORST = 0.03  # what a block costs at most that fits nowhere, as what is behind a face often does
 DRIFT_BLUR, DRIFT_SMOOTH = 1.2, 0.8  # standard deviations of Gaussians [blocks]
 
 
@@ -35,7 +34,6 @@ def estimated_drift(seen: Tensor, thumbnails: Tensor, theta: Tensor) -> Tensor:
     still = seen.new_zeros(m, 2, blocks, blocks)
     place = positions(still, theta, (side, side), COARSE, block_centres(COARSE, DRIFT))
     cost = costs(seen, phases_of(sample(thumbnails, place), COARSE))
-    cost = cost * WORST / (cost + WORST)
     table = shift_table(COARSE, DRIFT, seen)
     far = squares(table[:, :2]).sum(dim=1).sqrt() * FAR
     cost = gaussian(cost + far.view(1, -1, 1, 1), DRIFT_BLUR)  # far is the same everywhere
