@@ -370,7 +370,7 @@ def open_upscaler(
         Default: one per physical core that this process may use; never more than the machine has.
     self_ensemble
         Each picture is upscaled twice, as it is and in the mirror, and the mean is taken
-        (``fsrst.runtime.self_ensemble``): better by 0.05 to 0.23 dB, in twice the time, with twice
+        (``fsrst.runtime.self_ensemble``): better by 0.05 to 0.19 dB, in twice the time, with twice
         the memory for references.
 
     Raises
