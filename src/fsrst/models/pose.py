@@ -17,7 +17,7 @@ from fsrst.models.correspondence import COARSE, positions, sample, squares
 POSE_SIDE = 32  # of a thumbnail [px]
 POSE_LIMIT = 0.4  # largest change of each of theta's six numbers
 MISFIT_RATIO = 0.9  # theta and light are changed where that brings the misfit below this part of it
-CENTRAL = (0.7, 1e-3)  # as much for the middle's light, and by so much: mean square of a colour
+CENTRAL = (0.7, 1e-3)  # the middle's light: below this part, and by at least so much [mean square]
 MIDDLE = 0.35  # how far a picture's middle reaches from its centre [of its side]
 GAIN_LIMIT = 2.5  # of a change of light, each way; there are two
 
